@@ -1,0 +1,822 @@
+#!/usr/bin/env python3
+"""Get a temporary crates.io access token in CI, without a stored secret, and revoke it.
+
+    crates_io_auth.py [main] [--url URL]    get an access token and hand it over
+    crates_io_auth.py post                  revoke every access token that this job got
+
+This is crates.io's "trusted publishing" (https://crates.io/docs/trusted-publishing). The job proves
+who it is with a short-lived *identity token* (an OIDC JWT), made for one *audience*. The *registry*
+exchanges it for an *access token*, with which cargo publishes and which expires after 30 minutes.
+Each access token goes into the job's *record* the moment it is read, so that a later process can
+revoke it, whatever happened in between.
+
+This file needs nothing but Python, and is installed by copying it. It reads from top to bottom: what
+the user reads, which registry, the wire, who am I, the record, what the registry gives and takes
+back, main, post, the command line.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import errno
+import functools
+import json
+import os
+import random
+import re
+import signal
+import stat
+import sys
+import tempfile
+import threading
+import time
+import types
+
+# What costs more than all of these (urllib.request, ssl) is imported where something is sent, and
+# typing (https://typing.python.org/en/latest/spec/directives.html#type-checking) not at all.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Iterator, TextIO, TypeVar
+
+    T = TypeVar("T")
+
+__version__ = "1.0.0"
+
+USAGE = "usage: crates_io_auth.py [main] [--url URL] | post | --help | --version"
+
+CRATES_IO = "https://crates.io"
+TOKENS = "/api/v1/trusted_publishing/tokens"
+
+REQUEST_SECONDS = 30  # for one request, from looking up the host to the last byte
+ANSWER_BYTES = 1024 * 1024
+BACKOFF_SECONDS = (1, 2, 4)  # between four tries
+RETRY_AFTER_SECONDS = 30  # the longest that Retry-After is obeyed
+GRACE_SECONDS = 5  # for an answer on its way when the job is cancelled: GitHub kills after 10
+
+# What the user reads, in one voice: a line that says what happened, then why, and what to do now.
+# Only `words` fills in the {places}.
+
+GOT_ON_GITHUB = """\
+Got an access token for the audience {audience} from {registry}.
+It is masked in this log and handed over as the output `token`.
+It will be revoked when the job ends."""
+
+GOT_ELSEWHERE = """\
+Got an access token for the audience {audience} from {registry}.
+It is on stdout, and nothing masks it: keep it out of the log.
+Revoke it at the end of the job: crates_io_auth.py post"""
+
+REVOKED = "Revoked an access token at {registry}."
+
+TRY_AGAIN = "{problem}: {reason}. Trying again in {seconds} s."
+
+BAD_URL = """\
+A secret must not be sent to {url}
+A registry is https://host, maybe with a port and a path, in plain ASCII; no user name, query or
+fragment. Plain http is for this machine alone (localhost, 127.0.0.0/8, [::1]). Correct the input
+`url`, --url or INPUT_URL. Nothing was sent."""
+
+BAD_SECRET = """\
+What is in {variable} is not a token
+A token is one line of visible ASCII characters. Look at where the variable is set. Nothing was sent."""
+
+NO_PERMISSION = """\
+This job may not ask GitHub for an identity token
+Give the job this permission, and run it again (what `permissions` does not name, it takes away):
+  permissions:
+    contents: read
+    id-token: write"""
+
+FORK = """\
+A pull request from a fork never gets an identity token
+GitHub gives it none, whatever `permissions` say, so that a stranger can't publish in your name.
+Publish from a push, a tag or a release in the repository itself."""
+
+NO_VARIABLE = """\
+There is no identity token in {variable}
+On GitLab, add this to the job:
+  id_tokens:
+    {variable}:
+      aud: {audience}
+In any other CI, set {variable} to an OIDC token for the audience {audience}."""
+
+NO_ANSWER = """\
+No usable answer from {host}
+{reason}
+If {host} works for others, look at this machine's network and proxy (HTTPS_PROXY, NO_PROXY). If the
+registry has moved, use its new URL. Then run the job again."""
+
+BAD_CERTIFICATE = """\
+The certificate of {host} is not trusted
+{reason}
+No secret was sent. If a proxy with a certificate of its own is meant to be in between, name a file with
+that certificate in SSL_CERT_FILE. If not, someone may be listening."""
+
+REFUSED = """\
+{host} refused the identity token
+{reason}
+A trusted publisher of the crate must match what the identity token claims:
+{claims}
+Compare them in the crate's settings, {registry}/crates/<crate>/settings, and run the job again.
+The first version of a crate can't be published this way: publish it with an ordinary API token.
+An identity token works once: where a job has just one, only a new job has a new one."""
+
+NOT_REVOKED = """\
+{host} did not revoke the access token
+{reason}"""
+
+STILL_ALIVE = """\
+An access token may still be alive
+The lines above say why. It stays in the record: run `crates_io_auth.py post` again. crates.io ends an
+access token 30 minutes after it was made, in any case."""
+
+DAMAGED = """\
+A line of the record {path} is damaged and was dropped
+If it held an access token, crates.io ends that 30 minutes after it was made."""
+
+UNSAFE = """\
+Access tokens can't be recorded in {path}
+It is a link, or not this user's own, or open to others. Find out who put it there, remove it, and run
+the job again."""
+
+MACHINE = """\
+This machine can't do what is needed
+{reason}
+Mend that, and run the job again. No access token was handed over."""
+
+CANCELLED = """\
+Cancelled
+No access token was handed over. What the registry had given is revoked, or left to `post`."""
+
+BUG = """\
+crates_io_auth.py failed in a way that it does not know: {kind} in line {line}
+Please report this line. Access tokens are in the record: `crates_io_auth.py post` revokes them."""
+
+
+def printable(text: object) -> str:
+    """Return what comes from outside as harmless words within a line, at most 500 characters.
+
+    They can't start a line, move the cursor or hide (line breaks, control and format characters), nor
+    hold the one workflow command that the runner obeys within a line, ##[ (actions/runner,
+    ActionCommand.TryParse).
+    """
+    line = " ".join(str(text)[:5000].split()).replace("##[", "# #[")
+    line = "".join(character if character.isprintable() else "?" for character in line)
+    return line if len(line) <= 500 else line[:500] + "..."
+
+
+class AuthError(Exception):
+    """Something that the user can act on. Its text is a title and the lines that explain it."""
+
+    def __init__(self, template: str, **outside: object) -> None:
+        super().__init__(words(template, **outside))
+
+
+class TryAgain(AuthError):
+    """An error that may pass by itself, after `wait` seconds if the other side said so."""
+
+    def __init__(self, template: str, wait: float | None = None, **outside: object) -> None:
+        super().__init__(template, **outside)
+        self.wait = wait
+
+
+class Cancelled(BaseException):
+    """SIGINT or SIGTERM, on its way to the end of this process."""
+
+
+def words(template: str, **outside: object) -> str:
+    """Return one of the texts above with its places filled in; a mapping fills a line an entry."""
+    safe = {}
+    for place, value in outside.items():
+        if isinstance(value, dict):
+            safe[place] = "\n".join(f"  {name}: {printable(entry)}" for name, entry in value.items())
+        else:
+            safe[place] = printable(value)
+    return template.format(**safe)
+
+
+def on_github() -> bool:
+    """Tell whether this is a step of GitHub Actions."""
+    return os.environ.get("GITHUB_ACTIONS") == "true"
+
+
+def say(text: str) -> None:
+    """Print lines on stderr; stdout is for the access token. Raises OSError if nobody can read them."""
+    if sys.stderr is None:  # it was closed when Python started
+        raise OSError(errno.EBADF, "stderr is closed")
+    print(text, file=sys.stderr, flush=True)
+
+
+def mask(secret: str) -> None:
+    """Have GitHub's runner hide `secret` in whatever is printed from now on."""
+    if on_github():
+        say("::add-mask::" + secret.replace("%", "%25"))
+
+
+def say_error(error: AuthError) -> None:
+    """Tell the user what failed; on GitHub as annotation and, explained, in the step's summary."""
+    if not on_github():
+        return say(f"error: {error}")
+    title, _, explanation = str(error).replace("%", "%25").partition("\n")
+    title = title.replace(":", "%3A").replace(",", "%2C")
+    say(f"::error title={title}::" + explanation.replace("\n", "%0A"))
+    with contextlib.suppress(OSError), open(environment("GITHUB_STEP_SUMMARY"), "ab") as summary:
+        # In a fence nothing from outside is a link or HTML, and no line of it can end the fence.
+        summary.write(f"### crates-io-auth failed\n\n```text\n{error}\n```\n".encode())
+
+
+def environment(variable: str) -> str:
+    """Return what GitHub's runner sets in every step. Raises OSError if it is missing."""
+    if not os.environ.get(variable):
+        raise OSError(errno.ENOENT, "GitHub's runner sets it in every step", variable)
+    return os.environ[variable]
+
+
+# Which registry
+
+# A list of what is allowed: parsers like urlsplit drop what they don't like, and let the rest pass.
+URL = re.compile(
+    r"(?P<origin>(?P<scheme>https?)://"
+    r"(?P<host>[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*|\[[0-9a-f:]+\])"
+    r"(?::(?P<port>[0-9]{1,5}))?)"
+    r"(?P<path>/[a-z0-9._~!$&'()*+,;=:@%/-]*)?"
+    r"(?P<query>\?[a-z0-9._~!$&'()*+,;=:@%/?-]*)?",
+    re.ASCII | re.IGNORECASE,
+)
+THIS_MACHINE = r"localhost|127(\.(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])){3}|\[::1\]"
+
+
+def url_parts(url: str) -> re.Match[str]:
+    """Return the parts of a URL that a secret may be sent to. Raises AuthError for any other."""
+    parts = URL.fullmatch(url)
+    if not parts or not 0 < int(parts["port"] or 443) < 65536:
+        raise AuthError(BAD_URL, url=url)
+    if parts["scheme"].lower() == "http" and not re.fullmatch(THIS_MACHINE, parts["host"].lower()):
+        raise AuthError(BAD_URL, url=url)
+    return parts
+
+
+def registry_url(text: str) -> str:
+    """Return a registry's URL, with a scheme (https for a bare host) and no slash at its end.
+
+    Raises AuthError if it is none.
+    """
+    parts = url_parts(text if "://" in text else f"https://{text}")
+    if parts["query"]:
+        raise AuthError(BAD_URL, url=text)
+    return parts["origin"].lower() + (parts["path"] or "").rstrip("/")
+
+
+def default_registry() -> str:
+    """Return the registry of the input `url`, else crates.io. Raises AuthError if it is none."""
+    return registry_url(os.environ.get("INPUT_URL") or CRATES_IO)
+
+
+def audience_of(registry: str) -> str:
+    """Return the audience of identity tokens for a registry: its URL without the scheme."""
+    return registry.partition("://")[2]
+
+
+# On the wire
+
+
+def dig(text: str | bytes, *path: str | int) -> Any:
+    """Return what JSON text holds at `path`; None if it is not JSON, or has another shape."""
+    try:
+        value = json.loads(text)
+        for step in path:
+            value = value[step]
+        return value
+    except (ValueError, RecursionError, LookupError, TypeError):
+        return None
+
+
+def is_secret(value: object) -> bool:
+    """Tell whether a value is one line of visible ASCII: no second header, output or command."""
+    return isinstance(value, str) and re.fullmatch(r"[!-~]+", value) is not None
+
+
+def environment_secret(variable: str) -> str:
+    """Return the secret in an environment variable, "" for none. Raises AuthError for nonsense."""
+    secret = os.environ.get(variable, "")
+    if secret and not is_secret(secret):
+        raise AuthError(BAD_SECRET, variable=variable)
+    return secret
+
+
+class Answer(types.SimpleNamespace):
+    """An answer of any status, to a request with a secret, which it may repeat."""
+
+    host: str
+    secret: str
+    status: int
+    headers: Any
+    body: bytes
+
+    def reason(self) -> str:
+        """Return the words of an answer: where to go, crates.io's `detail`, or how it begins."""
+        if self.status < 300:
+            says = "no token"  # or half of one, that must not be shown
+        elif self.status < 400:
+            says = f"go to {self.headers['Location']} (a secret is never sent on to another address)"
+        else:
+            says = str(dig(self.body, "errors", 0, "detail") or self.body[:500].decode(errors="replace"))
+        return f"It answered HTTP {self.status}: " + says.replace(self.secret, "***")
+
+    def failure(self) -> TryAgain:
+        """Return the error for an answer that another try may better."""
+        wait = retry_after(self.headers.get("Retry-After", ""))
+        return TryAgain(NO_ANSWER, wait, host=self.host, reason=self.reason())
+
+    def refusal(self, template: str, **outside: object) -> AuthError:
+        """Return the error for a registry's answer that is no success, which may be final."""
+        if self.status in (408, 429) or not 300 <= self.status < 500:
+            return self.failure()
+        template = NO_ANSWER if self.status < 400 else template
+        return AuthError(template, host=self.host, reason=self.reason(), **outside)
+
+    def token(self, name: str) -> str:
+        """Return the token under `name` in a success. Raises TryAgain for anything else."""
+        token = dig(self.body, name)
+        if self.status != 200 or not is_secret(token):
+            raise self.failure()
+        return str(token)
+
+
+def retry_after(value: str) -> float | None:
+    """Return the seconds that a Retry-After header asks for, as number or date; None if it doesn't."""
+    from email.utils import parsedate_to_datetime
+
+    try:
+        seconds = (
+            int(value) if value.isdigit() else parsedate_to_datetime(value).timestamp() - time.time()
+        )
+    except (ValueError, TypeError, LookupError, OverflowError):
+        return None
+    return min(seconds, RETRY_AFTER_SECONDS) if seconds >= 0 else None
+
+
+@functools.lru_cache(maxsize=None)
+def opener() -> Any:
+    """Return the one opener of this run, with its one TLS context.
+
+    Without urllib's handlers for redirects and errors each answer comes back as it is. Only https goes
+    through a proxy: http is for this machine.
+    """
+    import ssl
+    import urllib.request
+
+    opener = urllib.request.OpenerDirector()
+    proxies = {scheme: url for scheme, url in urllib.request.getproxies().items() if scheme == "https"}
+    opener.add_handler(urllib.request.ProxyHandler(proxies))
+    opener.add_handler(urllib.request.HTTPHandler())
+    opener.add_handler(urllib.request.HTTPSHandler(context=ssl.create_default_context()))
+    return opener
+
+
+def transfer(client: Any, method: str, url: str, secret: str, body: bytes | None) -> Answer:
+    """Send one request, and return the answer. Raises TryAgain, or AuthError for a bad certificate."""
+    import http.client
+    import ssl
+    import urllib.request
+
+    host = url_parts(url)["host"]
+    headers = {"User-Agent": f"crates-io-auth/{__version__}"}
+    if body is None:
+        headers["Authorization"] = f"Bearer {secret}"
+    else:
+        headers["Content-Type"] = "application/json"
+    received = b""
+    try:
+        with client.open(urllib.request.Request(url, body, headers, method=method)) as response:
+            # An answer that breaks off can hold a whole token, and a lost one can't be revoked.
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                while len(received) < ANSWER_BYTES:
+                    piece = response.read1(ANSWER_BYTES - len(received))
+                    if not piece:
+                        break
+                    received += piece
+            return Answer(
+                host=host,
+                secret=secret,
+                status=response.status,
+                headers=response.headers,
+                body=received,
+            )
+    except (http.client.HTTPException, ValueError) as error:
+        reason: object = f"It does not speak HTTP ({type(error).__name__})"
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        if isinstance(reason, ssl.SSLCertVerificationError):
+            raise AuthError(BAD_CERTIFICATE, host=host, reason=reason.verify_message) from None
+    raise TryAgain(NO_ANSWER, host=host, reason=reason)
+
+
+def send(
+    method: str, url: str, secret: str, receive: Callable[[Answer], T], body: bytes | None = None
+) -> T:
+    """Send one request, and return what `receive` makes of the answer, all within REQUEST_SECONDS.
+
+    The secret goes along as bearer, unless it is in the body. It happens in a thread, for two reasons:
+    Python's own time-out starts anew with each byte; and signals interrupt the main thread alone, so
+    that `receive` always gets to record the token it finds. Raises what `receive` raises, and TryAgain.
+    """
+    results: list[T] = []
+    errors: list[Exception] = []
+    done = threading.Event()  # Thread.join can't be called again after a signal (python/cpython#90882)
+
+    def work() -> None:
+        try:
+            results.append(receive(transfer(client, method, url, secret, body)))
+        except (AuthError, OSError) as error:
+            errors.append(error)
+        finally:
+            done.set()
+
+    host = url_parts(url)["host"]
+    client = opener()
+    try:
+        threading.Thread(target=work, daemon=True).start()
+        done.wait(REQUEST_SECONDS)
+    except Cancelled:
+        done.wait(GRACE_SECONDS)
+        raise
+    for error in errors:
+        raise error
+    for result in results:
+        return result
+    raise TryAgain(NO_ANSWER, host=host, reason=f"It took more than {REQUEST_SECONDS} s")
+
+
+def persist(attempt: Callable[[], T]) -> T:
+    """Return what one of four attempts returns. Raises AuthError for what is final, and the last TryAgain."""
+    for backoff in BACKOFF_SECONDS:
+        try:
+            return attempt()
+        except TryAgain as again:
+            seconds = backoff * random.uniform(0.75, 1.25) if again.wait is None else again.wait
+            problem, reason = str(again).split("\n")[:2]
+            say(words(TRY_AGAIN, problem=problem, reason=reason, seconds=round(seconds, 1)))
+            time.sleep(seconds)
+    return attempt()
+
+
+# Who am I
+
+
+def identity_token(registry: str) -> str:
+    """Return a masked identity token for a registry. Raises AuthError when there is none to be had."""
+    audience = audience_of(registry)
+    token = github_identity_token(audience) if on_github() else ambient_identity_token(audience)
+    mask(token)
+    return token
+
+
+def github_identity_token(audience: str) -> str:
+    """Return a new identity token from the endpoint that GitHub names to jobs with the permission.
+
+    Whatever it answers can pass, even a 403 (hashicorp/vault-action#525).
+    """
+    from urllib.parse import quote
+
+    url = os.environ.get("ACTIONS_ID_TOKEN_REQUEST_URL")
+    request_token = environment_secret("ACTIONS_ID_TOKEN_REQUEST_TOKEN")
+    if not url or not request_token:
+        raise AuthError(FORK if is_from_fork() else NO_PERMISSION)
+    url += ("&" if "?" in url else "?") + "audience=" + quote(audience, safe="")
+    return send("GET", url, request_token, lambda answer: answer.token("value"))
+
+
+def is_from_fork() -> bool:
+    """Tell whether this run is for a pull request from a fork (GitHub's event `pull_request`)."""
+    with contextlib.suppress(OSError), open(environment("GITHUB_EVENT_PATH"), "rb") as event:
+        return dig(event.read(), "pull_request", "head", "repo", "fork") is True
+    return False
+
+
+def ambient_identity_token(audience: str) -> str:
+    """Return the identity token that the CI put into the variable named as in PyPA's `id` library."""
+    variable = re.sub(r"[^A-Z0-9_]|^[0-9]", "_", audience.upper()) + "_ID_TOKEN"
+    token = environment_secret(variable)
+    if not token:
+        raise AuthError(NO_VARIABLE, variable=variable, audience=audience)
+    return token
+
+
+CLAIMS = {  # as the user knows them, of GitHub and of GitLab
+    "repository": "repository",
+    "workflow_ref": "workflow file",
+    "project_path": "project",
+    "ci_config_ref_uri": "CI file",
+    "environment": "environment",
+    "ref": "ref",
+    "event_name": "event",
+}
+
+
+def claims_of(identity_token: str) -> dict[str, str]:
+    """Return what an identity token claims about the job, unverified, for the user to compare."""
+    payload = b""
+    with contextlib.suppress(ValueError):
+        payload = base64.urlsafe_b64decode(identity_token.partition(".")[2].partition(".")[0] + "==")
+    claims = {label: dig(payload, name) for name, label in CLAIMS.items()}
+    claims["environment"] = claims["environment"] or "(none)"
+    return {label: claim for label, claim in claims.items() if isinstance(claim, str)}
+
+
+# The record
+
+
+class Grant(types.SimpleNamespace):
+    """An access token, the URL of the registry that gave it, and when (UNIX time, seconds)."""
+
+    registry: str
+    token: str
+    minted: int
+
+
+class Record:
+    """The file with a line of JSON for each access token of this job that is to be revoked.
+
+    Only its owner can read it. Any number of processes may add to it and empty it at once.
+    """
+
+    def __init__(self) -> None:
+        self.path = record_path()
+        self.added: list[Grant] = []
+
+    def open(self) -> int:
+        """Return a descriptor to append with. Raises AuthError or OSError if there is no safe one."""
+        return open_private(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+    def add(self, grant: Grant) -> None:
+        """Append one access token. Raises OSError when it can't be, for a full disk, say."""
+        self.added.append(grant)
+        line = json.dumps(vars(grant)).encode() + b"\n"
+        while True:
+            descriptor = self.open()
+            try:
+                if os.write(descriptor, line) < len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.path)
+                # Whoever took the file away in between may have read it before this line was in it.
+                with contextlib.suppress(FileNotFoundError):
+                    if os.path.samestat(os.fstat(descriptor), os.stat(self.path)):
+                        return
+            finally:
+                os.close(descriptor)
+
+    @contextlib.contextmanager
+    def taken(self) -> Iterator[tuple[list[Grant], list[AuthError]]]:
+        """Take all access tokens out: yields them, and an error for each line that holds none.
+
+        They go for good when the block ends well. If it does not, the next process takes them again.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(self.path, f"{self.path}.{os.urandom(8).hex()}")
+        folder, name = os.path.split(self.path)
+        paths = [
+            os.path.join(folder, entry) for entry in os.listdir(folder) if entry.startswith(f"{name}.")
+        ]
+        grants: list[Grant] = []
+        errors: list[AuthError] = []
+        for path in paths:
+            try:
+                lines = read_private(path)
+            except AuthError as error:
+                errors.append(error)
+                continue
+            for line in lines:
+                try:
+                    grants.append(parse_grant(line, path))
+                except AuthError as error:
+                    errors.append(error)
+        yield grants, errors
+        for path in paths:
+            with contextlib.suppress(OSError):  # it is a folder, or another process was faster
+                os.unlink(path)
+
+
+def parse_grant(line: bytes, path: str) -> Grant:
+    """Return the access token in a line of the record. Raises AuthError if the line is damaged."""
+    start = line.rfind(b'{"registry"')  # there may be a beginning before it, cut off by a full disk
+    registry, token, minted = (
+        dig(line[max(start, 0) :], field) for field in ("registry", "token", "minted")
+    )
+    if not isinstance(registry, str) or not is_secret(token) or not isinstance(minted, int):
+        raise AuthError(DAMAGED, path=path)
+    return Grant(registry=registry_url(registry), token=token, minted=minted)
+
+
+def record_path() -> str:
+    """Return where the record of this job lies. Raises AuthError if the place is not this user's."""
+    if on_github():
+        return os.path.join(environment("RUNNER_TEMP"), "crates-io-auth.jsonl")
+    user = "" if sys.platform == "win32" else f"-{os.geteuid()}"
+    folder = os.path.join(tempfile.gettempdir(), f"crates-io-auth{user}")
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(folder, 0o700)
+    status = os.lstat(folder)
+    if not stat.S_ISDIR(status.st_mode) or not is_private(status):
+        raise AuthError(UNSAFE, path=folder)
+    job = re.sub(r"[^A-Za-z0-9-]", "_", os.environ.get("CI_JOB_ID") or "job")
+    return os.path.join(folder, f"{job}.jsonl")
+
+
+def is_private(status: os.stat_result) -> bool:
+    """Tell whether a file or folder belongs to this user and is open to nobody else."""
+    if sys.platform == "win32":  # a user's temporary folder is open to nobody else there
+        return True
+    return status.st_uid == os.geteuid() and not status.st_mode & 0o077
+
+
+def open_private(path: str, flags: int) -> int:
+    """Return the descriptor of a file that only this user can read. Raises AuthError or OSError."""
+    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # Windows has neither
+    try:
+        descriptor = os.open(path, flags, 0o600)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):  # a link, a pipe, a folder
+            raise AuthError(UNSAFE, path=path) from None
+        raise
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1 or not is_private(status):
+        os.close(descriptor)
+        raise AuthError(UNSAFE, path=path)
+    return descriptor
+
+
+def read_private(path: str) -> list[bytes]:
+    """Return the lines of such a file, none if there is none."""
+    try:
+        with open(open_private(path, os.O_RDONLY), "rb") as file:
+            return file.readlines()
+    except FileNotFoundError:
+        return []
+
+
+# What the registry gives and takes back
+
+
+def exchange(registry: str, identity_token: str, record: Record) -> Grant:
+    """Exchange an identity token for an access token, and record that at once.
+
+    Raises AuthError if the registry refuses, TryAgain if it fails: the identity token may be used up.
+    """
+
+    def receive(answer: Answer) -> Grant:
+        if answer.status != 200:
+            raise answer.refusal(REFUSED, registry=registry, claims=claims_of(identity_token))
+        grant = Grant(registry=registry, token=answer.token("token"), minted=int(time.time()))
+        record.add(grant)
+        return grant
+
+    body = json.dumps({"jwt": identity_token}).encode()
+    return send("POST", registry + TOKENS, identity_token, receive, body)
+
+
+def mint(registry: str, record: Record) -> Grant:
+    """Return a new access token, recorded and masked. Raises AuthError or OSError."""
+    os.close(record.open())  # what can't be recorded must not be made
+    grant = persist(lambda: exchange(registry, identity_token(registry), record))
+    mask(grant.token)
+    return grant
+
+
+def revoke(grant: Grant) -> None:
+    """Revoke an access token; one that its registry does not know is as good. Raises AuthError."""
+
+    def receive(answer: Answer) -> None:
+        if not 200 <= answer.status < 300 and answer.status not in (401, 404):
+            raise answer.refusal(NOT_REVOKED)
+
+    persist(lambda: send("DELETE", grant.registry + TOKENS, grant.token, receive))
+    say(words(REVOKED, registry=grant.registry))
+
+
+@contextlib.contextmanager
+def revoked_on_failure(record: Record) -> Iterator[None]:
+    """Revoke what this process added to the record if the block fails or is cancelled."""
+    try:
+        yield
+    except BaseException:
+        for grant in record.added:
+            try:
+                revoke(grant)
+            except AuthError as error:
+                say(f"{error}\n{STILL_ALIVE}")
+        raise
+
+
+# main: a token in, a token out
+
+
+def main(url: str | None = None) -> None:
+    """Get an access token from the registry at `url` and hand it over. Raises AuthError or OSError."""
+    registry = default_registry() if url is None else registry_url(url)
+    record = Record()
+    with revoked_on_failure(record), open_output() as output:
+        grant = mint(registry, record)
+        got = GOT_ON_GITHUB if on_github() else GOT_ELSEWHERE
+        say(words(got, audience=audience_of(registry), registry=registry))
+        output.write(f"token={grant.token}\n" if on_github() else f"{grant.token}\n")
+
+
+def open_output() -> TextIO:
+    """Return the file that takes the access token: the step's outputs on GitHub, elsewhere stdout."""
+    if on_github():  # the runner made the file: another one of this name would never be read
+        return open(os.open(environment("GITHUB_OUTPUT"), os.O_WRONLY | os.O_APPEND), "w")
+    return open(os.dup(1), "w")
+
+
+# post: nothing left behind
+
+
+def post() -> None:
+    """Revoke every access token in the record, and a temporary one in CARGO_REGISTRY_TOKEN.
+
+    Raises AuthError when one is left over; the others are revoked all the same.
+    """
+    record = Record()
+    with record.taken() as (grants, errors):
+        try:
+            token = environment_secret("CARGO_REGISTRY_TOKEN")
+            if token.startswith("cio_tp_") and token not in [grant.token for grant in grants]:
+                grants.append(Grant(registry=default_registry(), token=token, minted=int(time.time())))
+        except AuthError as error:
+            errors.append(error)
+        for grant in grants:
+            try:
+                revoke(grant)
+            except AuthError as error:
+                errors.append(error)
+                record.add(grant)
+    for problem in errors:
+        say(str(problem))
+    if errors:
+        raise AuthError(STILL_ALIVE)
+
+
+# The command line
+
+
+def ignore_signals() -> None:
+    """Let nothing but SIGKILL interrupt what is done from now on."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def cancel(*_: object) -> None:
+    """Obey the first SIGINT or SIGTERM alone, so that no other one interrupts the clean-up."""
+    ignore_signals()
+    raise Cancelled
+
+
+def explain(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """Be Python's sys.excepthook: say in words what ended this process. A traceback could show a secret."""
+    ignore_signals()
+    if isinstance(error, Cancelled):
+        error = AuthError(CANCELLED)
+    elif isinstance(error, OSError):
+        error = AuthError(MACHINE, reason=error)
+    elif not isinstance(error, AuthError):
+        while trace.tb_next and trace.tb_next.tb_frame.f_code.co_filename == __file__:
+            trace = trace.tb_next
+        error = AuthError(BUG, kind=kind.__name__, line=trace.tb_lineno)
+    with contextlib.suppress(OSError):
+        say_error(error)
+
+
+def task_of(arguments: list[str]) -> Callable[[], None] | None:
+    """Return what the command line asks for; None if that makes no sense."""
+    if arguments == ["post"]:
+        return post
+    if arguments == ["--help"]:
+        return lambda: print(__doc__, flush=True)
+    if arguments == ["--version"]:
+        return lambda: print(__version__, flush=True)
+    options = arguments[1:] if arguments[:1] == ["main"] else arguments
+    if not options:
+        return main
+    if options[0] == "--url" and len(options) == 2:
+        return lambda: main(options[1])
+    return None
+
+
+def run(arguments: list[str]) -> int:
+    """Do what the command line says, and return the exit status; an exception makes that 1."""
+    task = task_of(arguments)
+    if task is None:
+        say(USAGE)
+        return 2
+    sys.excepthook = explain
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, cancel)
+    task()
+    ignore_signals()
+    return 0
+
+
+if __name__ == "__main__":
+    # All is written; what Python would do now takes as long as a request, and a thread may still wait for one.
+    os._exit(run(sys.argv[1:]))

@@ -1,0 +1,1696 @@
+"""The tests of crates_io_auth.py, and, run by itself, its demo.
+
+    python3 test_crates_io_auth.py      the demo: the script at work, against a fake GitHub and registry
+    python -m pytest                    the tests
+
+Everything runs the shipped file as a process, over real sockets. The fakes behave as the real ones do:
+each identity token is new, single-use and made for one audience; the registry asks for a User-Agent,
+checks the form of access tokens, and answers 204 to a revocation.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import http.server
+import io
+import json
+import os
+import random
+import re
+import shlex
+import shutil
+import signal
+import socket
+import ssl
+import stat
+import string
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.parse
+from pathlib import Path
+from typing import Any, Callable, Iterator, NamedTuple
+
+HERE = Path(__file__).resolve().parent
+SCRIPT = HERE / "crates_io_auth.py"
+TOKENS = "/api/v1/trusted_publishing/tokens"
+REQUEST_TOKEN = "github-request-token-0123456789"
+
+# Made for these tests alone: a certificate of this machine, and its key.
+TLS_PEM = """\
+-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgyktU94OesuTaKBOi
+4KLiU9hyTPjlelIIn65RM4hqJeKhRANCAAReT8taReFuDWriQyFDXsF1ZEsiL2P+
+apPdTzB4k/CorM+ecIgHfbaidLnrJuyxubwL8b4CQF3RFFLKzgm4hCAo
+-----END PRIVATE KEY-----
+-----BEGIN CERTIFICATE-----
+MIIBmTCCAT6gAwIBAgIBATAKBggqhkjOPQQDAjAUMRIwEAYDVQQDDAlsb2NhbGhv
+c3QwIBcNMDAwMTAxMDAwMDAwWhgPMjEwMDAxMDEwMDAwMDBaMBQxEjAQBgNVBAMM
+CWxvY2FsaG9zdDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABF5Py1pF4W4NauJD
+IUNewXVkSyIvY/5qk91PMHiT8Kisz55wiAd9tqJ0uesm7LG5vAvxvgJAXdEUUsrO
+CbiEICijfzB9MA8GA1UdEwEB/wQFMAMBAf8wHQYDVR0OBBYEFHBD8T2JEoE0plaY
+qDutQmkuE/e6MB8GA1UdIwQYMBaAFHBD8T2JEoE0plaYqDutQmkuE/e6MA4GA1Ud
+DwEB/wQEAwIChDAaBgNVHREEEzARgglsb2NhbGhvc3SHBH8AAAEwCgYIKoZIzj0E
+AwIDSQAwRgIhANSEDZg1r6m2HV5BJE87zHJCB9/PCdsy2e8q6IKijXyAAiEAx8fE
+Ykq1oy6kYiHk313MK4Kq07xT1fMY/g2MgoVEhOU=
+-----END CERTIFICATE-----
+"""
+
+# The fakes
+
+
+class Proxy(http.server.ThreadingHTTPServer):
+    """A proxy for https that notes what it is asked for, and may lead elsewhere."""
+
+    daemon_threads = True
+
+    def __init__(self, target: Fake | None = None) -> None:
+        super().__init__(("127.0.0.1", 0), ProxyHandler)
+        self.target = target.authority if target else None
+        self.tunnels: list[str] = []
+        self.requests: list[str] = []
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
+
+    def close(self) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+class ProxyHandler(http.server.BaseHTTPRequestHandler):
+    """Joins the two ends of a tunnel."""
+
+    server: Proxy
+
+    def do_GET(self) -> None:
+        self.server.requests.append(self.path)
+        self.send_error(502)
+
+    do_POST = do_DELETE = do_GET
+
+    def do_CONNECT(self) -> None:
+        self.server.tunnels.append(self.path)
+        host, _, port = (self.server.target or self.path).partition(":")
+        with socket.create_connection((host, int(port))) as there:
+            self.wfile.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            back = threading.Thread(target=pump, args=(there, self.connection))
+            back.start()
+            pump(self.connection, there)
+            back.join()
+
+    def log_message(self, *_: object) -> None:
+        """The tests look at `tunnels` instead."""
+
+
+def pump(source: socket.socket, sink: socket.socket) -> None:
+    """Pass on whatever comes until the end."""
+    with contextlib.suppress(OSError):
+        while True:
+            data = source.recv(65536)
+            if not data:
+                sink.shutdown(socket.SHUT_WR)
+                return
+            sink.sendall(data)
+
+
+class Request(NamedTuple):
+    """What reached a fake."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
+class Fake(http.server.ThreadingHTTPServer):
+    """A server on loopback that first runs through its `faults`, then behaves."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, pem: Path | None = None) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.context: ssl.SSLContext | None = None
+        if pem:
+            self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self.context.load_cert_chain(pem)
+        self.lock = threading.RLock()
+        self.requests: list[Request] = []
+        self.faults: list[Callable[[Handler], None] | None] = []
+        self.authority = f"127.0.0.1:{self.server_port}"
+        self.url = f"{'https' if pem else 'http'}://{self.authority}"
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """Shake hands in the thread of the request, so that a client that hangs stops no other."""
+        if self.context:
+            request = self.context.wrap_socket(request, server_side=True)
+        super().finish_request(request, client_address)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Clients of this server hang up as part of the tests."""
+
+    def behave(self, handler: Handler) -> None:
+        """Answer as the real one does."""
+        raise NotImplementedError
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Answers a request with the server's next fault, or as it behaves."""
+
+    protocol_version = "HTTP/1.1"
+    server: Fake
+
+    def do_GET(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        self.request_read = Request(self.command, self.path, headers, body)
+        with self.server.lock:
+            self.server.requests.append(self.request_read)
+            fault = self.server.faults.pop(0) if self.server.faults else None
+        if fault:
+            self.close_connection = True
+            fault(self)
+        else:
+            self.server.behave(self)
+
+    do_POST = do_PUT = do_DELETE = do_CONNECT = do_GET
+
+    def answer(self, status: int, body: object = b"", **headers: str) -> None:
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.send_response(status)
+        for name, value in {"Content_Length": str(len(content)), **headers}.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    def refuse(self, status: int, detail: str) -> None:
+        self.answer(status, {"errors": [{"detail": detail}]}, Content_Type="application/json")
+
+    def log_message(self, *_: object) -> None:
+        """The tests look at `requests` instead."""
+
+
+class FakeGitHub(Fake):
+    """The endpoint for identity tokens, as a job with `id-token: write` sees it."""
+
+    def __init__(self, pem: Path | None = None) -> None:
+        super().__init__(pem)
+        self.issued: list[str] = []
+        self.claims: dict[str, object] = {
+            "repository": "octo/crate",
+            "workflow_ref": "octo/crate/.github/workflows/release.yml@refs/tags/v1",
+            "environment": "release",
+            "ref": "refs/tags/v1",
+            "event_name": "push",
+        }
+
+    def behave(self, handler: Handler) -> None:
+        query = urllib.parse.parse_qs(urllib.parse.urlsplit(handler.path).query)
+        if handler.headers["Authorization"] != f"Bearer {REQUEST_TOKEN}":
+            handler.answer(401)
+        else:
+            token = self.issue(query["audience"][0], **self.claims)
+            handler.answer(200, {"count": 1, "value": token})
+
+    def issue(self, audience: str, **claims: object) -> str:
+        """Make an identity token: a JWT in form, each with its own `jti`."""
+        payload = {"aud": audience, "jti": os.urandom(16).hex(), "exp": int(time.time()) + 300, **claims}
+        parts = [json.dumps({"alg": "RS256"}), json.dumps(payload), os.urandom(64).hex()]
+        token = ".".join(base64.urlsafe_b64encode(part.encode()).decode().rstrip("=") for part in parts)
+        with self.lock:
+            self.issued.append(token)
+        return token
+
+
+class FakeRegistry(Fake):
+    """A registry with trusted publishing."""
+
+    def __init__(self, pem: Path | None = None) -> None:
+        super().__init__(pem)
+        self.audience = self.authority
+        self.used: set[str] = set()
+        self.minted: list[str] = []
+        self.revoked: list[str] = []
+
+    def live(self) -> set[str]:
+        """Return the access tokens that still work."""
+        with self.lock:
+            return set(self.minted) - set(self.revoked)
+
+    def behave(self, handler: Handler) -> None:
+        if not handler.headers.get("User-Agent"):
+            handler.answer(403, b"We require that all requests include a `User-Agent` header.")
+        elif not handler.path.endswith(TOKENS):
+            handler.refuse(404, "Not Found")
+        elif handler.command == "POST":
+            self.exchange(handler)
+        elif handler.command == "DELETE":
+            self.revoke(handler)
+        else:
+            handler.refuse(405, "Method Not Allowed")
+
+    def exchange(self, handler: Handler) -> None:
+        if handler.headers["Content-Type"] != "application/json":
+            return handler.refuse(415, "Expected request with `Content-Type: application/json`")
+        payload = json.loads(handler.request_read.body)["jwt"].split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=="))
+        with self.lock:
+            if claims["aud"] != self.audience:
+                return handler.refuse(400, "Failed to decode JWT")
+            if claims["jti"] in self.used:
+                return handler.refuse(400, "JWT has already been used")
+            self.used.add(claims["jti"])
+            token = new_access_token()
+            self.minted.append(token)
+        handler.answer(200, {"token": token})
+
+    def revoke(self, handler: Handler) -> None:
+        scheme, _, token = handler.headers.get("Authorization", "").partition(" ")
+        if scheme != "Bearer" or not is_access_token(token):
+            return handler.refuse(401, "Invalid `Authorization` header: Failed to parse token")
+        with self.lock:
+            self.revoked.append(token)
+        handler.answer(204)
+
+
+def new_access_token() -> str:
+    """Return a new access token in the form of crates.io's."""
+    secret = "".join(random.SystemRandom().choices(string.ascii_letters + string.digits, k=31))
+    return f"cio_tp_{secret}{checksum(secret)}"
+
+
+def is_access_token(token: str) -> bool:
+    """Tell whether a token has the form of crates.io's, its last character a checksum."""
+    match = re.fullmatch(r"cio_tp_([A-Za-z0-9]{31})([A-Za-z0-9])", token)
+    return match is not None and checksum(match[1]) == match[2]
+
+
+def checksum(secret: str) -> str:
+    total = 0
+    for byte in secret.encode():
+        total ^= byte
+    return (string.ascii_uppercase + string.ascii_lowercase + string.digits)[total % 62]
+
+
+# The world of a test: a GitHub, a registry, folders, and the processes that run in it
+
+
+class Result(NamedTuple):
+    """What a process left for the user, the runner and the shell."""
+
+    status: int
+    stdout: str
+    stderr: str
+    outputs: str
+    summary: str
+
+    @property
+    def token(self) -> str:
+        """The access token that was handed over."""
+        match = re.fullmatch(r"token=(\S+)\n", self.outputs) or re.fullmatch(r"(\S+)\n", self.stdout)
+        assert match, self
+        return match[1]
+
+
+class World:
+    """A GitHub, a registry and the folders of one job. Closing it closes them."""
+
+    def __init__(self, folder: Path, tls: bool = False) -> None:
+        self.folder = folder
+        self.temp = folder / "runner temp"
+        self.temp.mkdir(parents=True)
+        pem = None
+        if tls:
+            pem = folder / "tls.pem"
+            pem.write_text(TLS_PEM)
+        self.pem = pem
+        self.github = FakeGitHub(pem)
+        self.registry = FakeRegistry(pem)
+        self.processes: list[Process] = []
+
+    def close(self) -> None:
+        for process in self.processes:
+            process.kill()
+        for fake in (self.github, self.registry):
+            fake.shutdown()
+            fake.server_close()
+
+    def base(self, **more: str | None) -> dict[str, str]:
+        """Return the environment that every process gets; None takes a variable out."""
+        base = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT") if name in os.environ}
+        merged = {**base, "TMPDIR": str(self.folder), "TEMP": str(self.folder), **more}
+        if self.pem:
+            merged.setdefault("SSL_CERT_FILE", str(self.pem))
+        return {name: value for name, value in merged.items() if value is not None}
+
+    def on_github(self, **more: str | None) -> dict[str, str]:
+        """Return the environment of a step in a job with `id-token: write`."""
+        for name in ("output", "summary"):
+            (self.folder / name).touch()
+        step: dict[str, str | None] = {
+            "GITHUB_ACTIONS": "true",
+            "GITHUB_OUTPUT": str(self.folder / "output"),
+            "GITHUB_STEP_SUMMARY": str(self.folder / "summary"),
+            "RUNNER_TEMP": str(self.temp),
+            "ACTIONS_ID_TOKEN_REQUEST_URL": f"{self.github.url}/token?api-version=2.0",
+            "ACTIONS_ID_TOKEN_REQUEST_TOKEN": REQUEST_TOKEN,
+            "INPUT_URL": self.registry.url,
+        }
+        return self.base(**{**step, **more})
+
+    def on_gitlab(self, **more: str | None) -> dict[str, str]:
+        """Return the environment of a GitLab job with its one identity token for the registry."""
+        token = self.github.issue(
+            self.registry.audience,
+            project_path="octo/crate",
+            ci_config_ref_uri="gitlab.com/octo/crate//.gitlab-ci.yml@refs/tags/v1",
+            environment="release",
+        )
+        job: dict[str, str | None] = {
+            self.variable(): token,
+            "CI_JOB_ID": "4711",
+            "INPUT_URL": self.registry.url,
+        }
+        return self.base(**{**job, **more})
+
+    def variable(self) -> str:
+        """Return the name of the variable with the identity token for the registry."""
+        return re.sub("[^A-Z0-9_]|^[0-9]", "_", self.registry.audience.upper()) + "_ID_TOKEN"
+
+    def start(self, *arguments: str, env: dict[str, str], **more: Any) -> Process:
+        """Start the shipped script as the action does."""
+        return self.start_command([sys.executable, "-I", "-S", str(SCRIPT), *arguments], env=env, **more)
+
+    def start_command(self, command: list[str], env: dict[str, str], **more: Any) -> Process:
+        process = Process(self, command, env, **more)
+        self.processes.append(process)
+        return process
+
+    def run(self, *arguments: str, env: dict[str, str], **more: Any) -> Result:
+        """Run the shipped script to its end."""
+        return self.start(*arguments, env=env, **more).finish()
+
+    def records(self) -> list[Path]:
+        """Return the files of the record that hold something, with those of an interrupted `post`."""
+        return sorted(path for path in self.folder.glob("**/*.jsonl*") if path.stat().st_size)
+
+
+@contextlib.contextmanager
+def new_world(folder: Path, tls: bool = False) -> Iterator[World]:
+    """Yield a world in a folder, and close it."""
+    world = World(folder, tls)
+    try:
+        yield world
+    finally:
+        world.close()
+
+
+class Process:
+    """A process of a test. However it ends, it must not have shown a secret."""
+
+    def __init__(self, world: World, command: list[str], env: dict[str, str], **more: Any) -> None:
+        self.world = world
+        self.env = env
+        more = {
+            "stdin": subprocess.DEVNULL,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            **more,
+        }
+        more.setdefault("cwd", world.folder)
+        self.popen = subprocess.Popen(command, env=env, **more)
+
+    def kill(self) -> None:
+        if self.popen.poll() is None:
+            self.popen.kill()
+        self.popen.communicate()
+
+    def finish(self, seconds: float = 50) -> Result:
+        """Wait for the end, check that no secret shows, and return what is left."""
+        stdout, stderr = ((text or b"").decode() for text in self.popen.communicate(timeout=seconds))
+        texts = {}
+        for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY"):
+            path = Path(self.env.get(name, "/dev/null"))
+            texts[name] = path.read_text(encoding="utf-8") if path.is_file() else ""
+        result = Result(self.popen.returncode, stdout, stderr, *texts.values())
+        self.check_secrets(result)
+        return result
+
+    def check_secrets(self, result: Result) -> None:
+        """Fail if a secret or a traceback stands anywhere but where the secret belongs."""
+        world = self.world
+        on_github = "GITHUB_ACTIONS" in self.env
+        secrets = [REQUEST_TOKEN, *world.github.issued, *world.registry.minted]
+        stderr, stdout, outputs = result.stderr, result.stdout, result.outputs
+        if on_github:
+            stderr = "\n".join(
+                line for line in stderr.splitlines() if not line.startswith("::add-mask::")
+            )
+            outputs = re.sub(r"^token=\S+$", "", outputs, flags=re.MULTILINE)
+        elif result.status == 0:
+            stdout = re.sub(r"\A\S+\n\Z", "", stdout)
+        for text in (stdout, stderr, outputs, result.summary):
+            assert not any(secret in text for secret in secrets), f"a secret shows: {result}"
+            assert "Traceback" not in text, result
+
+
+# What goes wrong on the wire
+
+
+def status(code: int, body: object = b"", **headers: str) -> Callable[[Handler], None]:
+    """Answer with a status; Retry-After makes the next try come at once, unless told otherwise."""
+    return lambda handler: handler.answer(code, body, **{"Retry_After": "0", **headers})
+
+
+def hang_up(handler: Handler) -> None:
+    """Reset the connection instead of answering."""
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    handler.rfile.close()
+    handler.connection.close()
+
+
+def lose_the_answer(handler: Handler) -> None:
+    """Do what was asked for, and reset the connection instead of saying so."""
+    handler.wfile = io.BytesIO()
+    handler.server.behave(handler)
+    hang_up(handler)
+
+
+def raw(content: bytes) -> Callable[[Handler], None]:
+    """Answer with these bytes, HTTP or not, and close."""
+    return lambda handler: void(handler.wfile.write(content))
+
+
+def void(_: object) -> None:
+    """Make a statement of an expression."""
+
+
+def silence(handler: Handler) -> None:
+    """Never answer."""
+    handler.rfile.read(1)
+
+
+def trickle(head: bytes) -> Callable[[Handler], None]:
+    """Send `head`, then a byte every half second until the client has had enough."""
+
+    def fault(handler: Handler) -> None:
+        handler.wfile.write(head)
+        while True:
+            handler.wfile.write(b" ")
+            time.sleep(0.5)
+
+    return fault
+
+
+# The demo
+
+
+def demo() -> int:
+    """Show the script at work, as a workflow's log would show it."""
+    with tempfile.TemporaryDirectory() as folder, new_world(Path(folder)) as world:
+        print("A fake GitHub and a fake registry listen on this machine. Nothing else is asked.\n")
+        print("$ crates_io_auth.py                     (as the action's step in a workflow)")
+        result = world.run(env=world.on_github())
+        token = result.token
+        show(result, hidden=[*world.github.issued, token])
+        print(f"  the output `token`:  {token[:7]}{'*' * 32}\n")
+        print("What reached the registry:")
+        for request in world.registry.requests:
+            print(f"  {request.method} {request.path}  ({request.headers['user-agent']})")
+        print(f"  access tokens alive: {len(world.registry.live())}\n")
+        print(
+            "$ crates_io_auth.py post                (as the action's post step, at the end of the job)"
+        )
+        revoked = world.run("post", env=world.on_github())
+        show(revoked, hidden=[])
+        print(f"  access tokens alive: {len(world.registry.live())}")
+        return result.status or revoked.status or len(world.registry.live())
+
+
+def show(result: Result, hidden: list[str]) -> None:
+    """Print what a workflow's log shows of a step: its secrets masked, its commands obeyed."""
+    for line in result.stderr.splitlines():
+        for secret in hidden:
+            line = line.replace(secret, "***")
+        print(f"  {line}")
+
+
+# Running the tests
+
+
+def each(**cases: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Run a test once for each named case. (pytest's own way would need pytest for the demo.)"""
+
+    def mark(test: Callable[..., None]) -> Callable[..., None]:
+        test.cases = cases  # type: ignore[attr-defined]
+        return test
+
+    return mark
+
+
+def pytest_generate_tests(metafunc: Any) -> None:
+    cases = getattr(metafunc.function, "cases", {})
+    if cases:
+        metafunc.parametrize("case", list(cases.values()), ids=list(cases))
+
+
+def program(name: str) -> str:
+    """Return the path of a program that a test needs; in CI it must be there."""
+    path = shutil.which(name)
+    if path is None:
+        assert not os.environ.get("CI"), f"{name} is missing"
+        import pytest
+
+        pytest.skip(f"{name} is not installed")
+    return str(path)
+
+
+# Some requests take 30 seconds to be given up. They start first, run beside all other tests, and are
+# looked at in the last ones.
+SLOW: dict[str, tuple[World, Process]] = {}
+
+
+def setup_module() -> None:
+    faults = {
+        "a silent registry": silence,
+        "headers that trickle": trickle(b"HTTP/1.1 200 OK\r\nX-Slow: "),
+        "a body that trickles": trickle(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"),
+    }
+    for name, fault in faults.items():
+        world = World(Path(tempfile.mkdtemp()))
+        world.registry.faults = [fault]
+        SLOW[name] = world, world.start(env=world.on_github())
+    world = World(Path(tempfile.mkdtemp()))
+    world.github.faults = [silence]
+    SLOW["a silent GitHub"] = world, world.start(env=world.on_github())
+
+
+def teardown_module() -> None:
+    for world, _ in SLOW.values():
+        world.close()
+        shutil.rmtree(world.folder)
+
+
+def transcript(world: World, text: str) -> str:
+    """Return what a user saw, with the parts that change from run to run replaced."""
+    for token in [*world.github.issued, *world.registry.minted]:
+        text = text.replace(token, "<token>")
+    text = text.replace(world.registry.authority, "<registry>").replace(
+        world.github.authority, "<github>"
+    )
+    text = text.replace(str(world.folder), "<folder>")
+    return re.sub(r"again in [0-9.]+ s", "again in <seconds> s", text)
+
+
+# The command line
+
+
+@each(help=["--help"], version=["--version"])
+def test_help_and_version_are_printed_and_nothing_else_happens(tmp_path: Path, case: list[str]) -> None:
+    with new_world(tmp_path) as world:
+        result = world.run(*case, env=world.on_github())
+        assert result.status == 0
+        assert result.stdout
+        assert not world.github.requests
+
+
+@each(
+    unknown_command=["mint"],
+    unknown_option=["--token", "x"],
+    abbreviation=["--ur", "https://crates.io"],
+    two_commands=["main", "post"],
+    option_without_value=["--url"],
+    url_for_post=["post", "--url", "https://crates.io"],
+    hostile=["--\n::add-mask::x"],
+)
+def test_a_wrong_command_line_exits_with_2_and_a_usage_line_and_sends_nothing(
+    tmp_path: Path, case: list[str]
+) -> None:
+    with new_world(tmp_path) as world:
+        result = world.run(*case, env=world.on_github())
+        assert result.status == 2
+        assert result.stderr.startswith("usage: crates_io_auth.py ")
+        assert "\n::" not in result.stderr
+        assert not world.github.requests + world.registry.requests
+
+
+# Getting a token
+
+
+def test_on_github_a_token_comes_in_and_a_token_goes_out_and_post_revokes_it(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        result = world.run(env=world.on_github())
+        assert result.status == 0
+        assert result.outputs == f"token={world.registry.minted[0]}\n"
+        assert result.stdout == ""
+        assert (
+            transcript(world, result.stderr)
+            == """\
+::add-mask::<token>
+::add-mask::<token>
+Got an access token for the audience <registry> from http://<registry>.
+It is masked in this log and handed over as the output `token`.
+It will be revoked when the job ends.
+"""
+        )
+        assert result.summary == ""
+        post = world.run("post", env=world.on_github())
+        assert post.status == 0
+        assert transcript(world, post.stderr) == "Revoked an access token at http://<registry>.\n"
+        assert not world.registry.live()
+        assert not world.records()
+
+
+def test_both_tokens_are_masked_before_the_line_that_reports_success(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        lines = world.run("main", env=world.on_github()).stderr.splitlines()
+        assert lines[:2] == [
+            f"::add-mask::{world.github.issued[0]}",
+            f"::add-mask::{world.registry.minted[0]}",
+        ]
+
+
+def test_a_percent_sign_in_a_token_is_escaped_for_the_runner(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        world.registry.faults = [status(200, {"token": "odd%0Atoken"})]
+        world.registry.minted = ["odd%0Atoken"]
+        result = world.run(env=world.on_github())
+        assert "::add-mask::odd%250Atoken" in result.stderr.splitlines()
+        assert result.outputs == "token=odd%0Atoken\n"
+
+
+def test_outside_github_the_token_alone_is_on_stdout_and_no_workflow_command_anywhere(
+    tmp_path: Path,
+) -> None:
+    with new_world(tmp_path) as world:
+        env = world.on_gitlab()
+        result = world.run(env=env)
+        assert result.status == 0
+        assert result.stdout == f"{world.registry.minted[0]}\n"
+        assert (
+            transcript(world, result.stderr)
+            == """\
+Got an access token for the audience <registry> from http://<registry>.
+It is on stdout, and nothing masks it: keep it out of the log.
+Revoke it at the end of the job: crates_io_auth.py post
+"""
+        )
+        assert world.run("post", env=env).status == 0
+        assert not world.registry.live()
+
+
+def test_the_line_for_other_ci_sets_the_variable_in_a_real_shell(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        line = (
+            f'export CARGO_REGISTRY_TOKEN="$({shlex.quote(sys.executable)} {shlex.quote(str(SCRIPT))})"'
+        )
+        check = 'test "${#CARGO_REGISTRY_TOKEN}" = 39'
+        command = [program("bash"), "-ec", f"{line}; {check}"]
+        assert world.start_command(command, env=world.on_gitlab()).finish().status == 0
+
+
+def test_the_exchange_names_this_tool_and_its_version_and_sends_json(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        version = world.run("--version", env=world.base()).stdout.strip()
+        world.run(env=world.on_github())
+        request = world.registry.requests[0]
+        assert (request.method, request.path) == ("POST", TOKENS)
+        assert request.headers["user-agent"] == f"crates-io-auth/{version}"
+        assert json.loads(request.body) == {"jwt": world.github.issued[0]}
+        assert "authorization" not in request.headers
+
+
+def test_revoking_sends_the_token_as_bearer_and_no_body(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        token = world.run(env=world.on_github()).token
+        world.run("post", env=world.on_github())
+        request = world.registry.requests[1]
+        assert (request.method, request.path, request.body) == ("DELETE", TOKENS, b"")
+        assert request.headers["authorization"] == f"Bearer {token}"
+        assert request.headers["user-agent"].startswith("crates-io-auth/")
+
+
+# Which registry
+
+
+@each(
+    slashes="{url}///",
+    upper_case="HTTP://{authority}",
+    path="{url}/some/registry/",
+    as_it_is="{url}",
+)
+def test_a_registry_is_found_and_its_audience_is_the_url_without_scheme(
+    tmp_path: Path, case: str
+) -> None:
+    with new_world(tmp_path) as world:
+        url = case.format(url=world.registry.url, authority=world.registry.authority)
+        world.registry.audience += "/some/registry" if "some" in url else ""
+        assert world.run("--url", url, env=world.on_github(INPUT_URL=None)).status == 0
+        assert world.run("post", env=world.on_github()).status == 0
+        assert not world.registry.live()
+
+
+def test_plain_http_reaches_localhost_by_name(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        world.registry.audience = f"localhost:{world.registry.server_port}"
+        env = world.on_github(INPUT_URL=f"http://LocalHost:{world.registry.server_port}")
+        assert world.run(env=env).status == 0
+
+
+def test_the_option_url_comes_before_the_input(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        env = world.on_github(INPUT_URL="https://registry.invalid")
+        assert world.run("main", "--url", world.registry.url, env=env).status == 0
+
+
+@each(nothing=None, empty="")
+def test_without_a_url_the_registry_is_crates_io(tmp_path: Path, case: str | None) -> None:
+    with new_world(tmp_path) as world:
+        result = world.run(env=world.base(INPUT_URL=case))
+        assert result.status == 1
+        assert "CRATES_IO_ID_TOKEN" in result.stderr
+        assert "aud: crates.io" in result.stderr
+
+
+def test_a_bare_host_means_https(tmp_path: Path) -> None:
+    with new_world(tmp_path, tls=True) as world:
+        result = world.run(env=world.on_github(INPUT_URL=world.registry.authority))
+        assert result.status == 0
+        assert f"from {world.registry.url}." in result.stderr
+        result = world.run("post", env=world.on_github())
+        assert not world.registry.live()
+
+
+REFUSED_URLS = {
+    "empty": "",
+    "another_scheme": "ftp://crates.io",
+    "a_file": "file:///etc/passwd",
+    "no_slashes": "mailto:crates.io",
+    "user_info": "https://user:password@crates.io",
+    "user": "https://user@crates.io",
+    "query": "https://crates.io?x=1",
+    "fragment": "https://crates.io#x",
+    "space": "https://crates.io/a b",
+    "leading_space": " https://crates.io",
+    "line_break": "https://crates.io\n",
+    "tab_that_urlsplit_drops": "https://crates.\tio",
+    "control_character": "https://crates.io/\x1b[31m",
+    "not_ascii": "https://crätes.io",
+    "letter_that_looks_ascii": "https://crates.iο",
+    "long_s_that_lowers_to_ascii": "httpſ://crates.io",
+    "backslash": "https://crates.io\\@evil.example",
+    "port_0": "https://crates.io:0",
+    "port_too_high": "https://crates.io:65536",
+    "port_no_number": "https://crates.io:https",
+    "port_missing": "https://crates.io:",
+    "no_host": "https://",
+    "no_host_but_a_path": "https:///path",
+    "empty_label": "https://crates..io",
+    "long_label": f"https://{'a' * 64}.io",
+    "plain_http": "http://crates.io",
+    "plain_http_to_a_name_that_begins_like_this_machine": "http://localhost.evil.example",
+    "plain_http_to_a_name_that_looks_like_an_address": "http://127.0.0.1.evil.example",
+    "plain_http_to_no_address": "http://127.999.0.1",
+    "plain_http_to_everyone": "http://0.0.0.0",
+}
+
+
+@each(**REFUSED_URLS)
+def test_a_url_that_is_no_registry_is_refused_before_a_byte_is_sent(tmp_path: Path, case: str) -> None:
+    with new_world(tmp_path) as world:
+        result = world.run("--url", case, env=world.on_github())
+        assert result.status == 1
+        assert "Nothing was sent" in result.stderr
+        assert len(result.stderr.splitlines()) == 1
+        assert not world.github.requests + world.registry.requests
+        assert not world.records()
+
+
+def test_github_s_endpoint_passes_the_same_gate(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        for url in ("http://evil.example/?x=1", "https://user@evil.example/", "file:///etc/passwd"):
+            result = world.run(env=world.on_github(ACTIONS_ID_TOKEN_REQUEST_URL=url))
+            assert result.status == 1
+            assert "A secret must not be sent to" in result.stderr
+
+
+# Who am I
+
+
+def test_without_the_permission_the_message_shows_what_to_write(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        env = world.on_github(ACTIONS_ID_TOKEN_REQUEST_URL=None, ACTIONS_ID_TOKEN_REQUEST_TOKEN=None)
+        result = world.run(env=env)
+        assert result.status == 1
+        assert result.stderr == (
+            "::error title=This job may not ask GitHub for an identity token::"
+            "Give the job this permission, and run it again "
+            "(what `permissions` does not name, it takes away):%0A"
+            "  permissions:%0A    contents: read%0A    id-token: write\n"
+        )
+        assert (
+            result.summary
+            == """\
+### crates-io-auth failed
+
+```text
+This job may not ask GitHub for an identity token
+Give the job this permission, and run it again (what `permissions` does not name, it takes away):
+  permissions:
+    contents: read
+    id-token: write
+```
+"""
+        )
+        assert not world.records()
+
+
+def test_a_pull_request_from_a_fork_is_told_that_it_never_gets_one(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        event = tmp_path / "event.json"
+        event.write_text(json.dumps({"pull_request": {"head": {"repo": {"fork": True}}}}))
+        result = world.run(
+            env=world.on_github(
+                ACTIONS_ID_TOKEN_REQUEST_URL=None,
+                ACTIONS_ID_TOKEN_REQUEST_TOKEN=None,
+                GITHUB_EVENT_NAME="pull_request",
+                GITHUB_EVENT_PATH=str(event),
+            )
+        )
+        assert result.status == 1
+        assert result.stderr.startswith(
+            "::error title=A pull request from a fork never gets an identity token::"
+        )
+
+
+@each(
+    no_fork={"pull_request": {"head": {"repo": {"fork": False}}}},
+    deleted_fork={"pull_request": {"head": {"repo": None}}},
+    push={"ref": "refs/heads/main"},
+    nonsense=[1, "x"],
+)
+def test_any_other_event_is_told_of_the_permission(tmp_path: Path, case: object) -> None:
+    with new_world(tmp_path) as world:
+        event = tmp_path / "event.json"
+        event.write_text(json.dumps(case))
+        env = world.on_github(ACTIONS_ID_TOKEN_REQUEST_URL=None, GITHUB_EVENT_PATH=str(event))
+        assert "id-token: write" in world.run(env=env).stderr
+
+
+@each(
+    crates_io=("https://crates.io", "CRATES_IO_ID_TOKEN"),
+    staging=("staging.crates.io", "STAGING_CRATES_IO_ID_TOKEN"),
+    digit_first=("https://4crates.example:8080/a-b", "_CRATES_EXAMPLE_8080_A_B_ID_TOKEN"),
+)
+def test_elsewhere_the_variable_is_named_after_the_audience(
+    tmp_path: Path, case: tuple[str, str]
+) -> None:
+    with new_world(tmp_path) as world:
+        result = world.run("--url", case[0], env=world.base())
+        assert result.status == 1
+        assert result.stderr.startswith(f"error: There is no identity token in {case[1]}\n")
+
+
+def test_a_missing_variable_shows_how_to_set_it_on_gitlab(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        result = world.run(env=world.base())
+        assert result.status == 1
+        assert (
+            result.stderr
+            == """\
+error: There is no identity token in CRATES_IO_ID_TOKEN
+On GitLab, add this to the job:
+  id_tokens:
+    CRATES_IO_ID_TOKEN:
+      aud: crates.io
+In any other CI, set CRATES_IO_ID_TOKEN to an OIDC token for the audience crates.io.
+"""
+        )
+        assert result.stdout == ""
+
+
+@each(two_lines="a\nb", space="a b", not_ascii="tökén", control="a\x1bb")
+def test_an_identity_token_that_is_no_line_of_visible_ascii_is_not_sent(
+    tmp_path: Path, case: str
+) -> None:
+    with new_world(tmp_path) as world:
+        result = world.run("--url", "crates.io", env=world.base(CRATES_IO_ID_TOKEN=case))
+        assert result.status == 1
+        assert "What is in CRATES_IO_ID_TOKEN is not a token" in result.stderr
+        assert case not in result.stderr
+
+
+def test_the_audience_is_encoded_once(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        world.run(env=world.on_github())
+        audience = world.registry.audience.replace(":", "%3A")
+        assert world.github.requests[0].path == f"/token?api-version=2.0&audience={audience}"
+
+
+# The exchange refused
+
+
+def test_a_refusal_on_github_shows_what_to_compare_and_where(tmp_path: Path) -> None:
+    detail = (
+        "The Trusted Publishing config for repository `octo/crate` does not match the workflow filename "
+        "`release.yml` in the JWT. Expected workflow filenames: `publish.yml`"
+    )
+    with new_world(tmp_path) as world:
+        world.registry.faults = [lambda handler: handler.refuse(400, detail)]
+        result = world.run(env=world.on_github())
+        assert result.status == 1
+        assert result.outputs == ""
+        assert len(world.registry.requests) == 1
+        explanation = """\
+It answered HTTP 400: The Trusted Publishing config for repository `octo/crate` does not match the workflow filename \
+`release.yml` in the JWT. Expected workflow filenames: `publish.yml`
+A trusted publisher of the crate must match what the identity token claims:
+  repository: octo/crate
+  workflow file: octo/crate/.github/workflows/release.yml@refs/tags/v1
+  environment: release
+  ref: refs/tags/v1
+  event: push
+Compare them in the crate's settings, http://<registry>/crates/<crate>/settings, and run the job again.
+The first version of a crate can't be published this way: publish it with an ordinary API token.
+An identity token works once: where a job has just one, only a new job has a new one.
+"""
+        title = "127.0.0.1 refused the identity token"
+        escaped = explanation.rstrip("\n").replace("\n", "%0A")
+        assert (
+            transcript(world, result.stderr)
+            == f"::add-mask::<token>\n::error title={title}::{escaped}\n"
+        )
+        summary = f"### crates-io-auth failed\n\n```text\n{title}\n{explanation}```\n"
+        assert transcript(world, result.summary) == summary
+
+
+def test_a_refusal_on_gitlab_shows_project_file_and_environment(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        world.registry.faults = [lambda handler: handler.refuse(400, "Unsupported JWT issuer")]
+        result = world.run(env=world.on_gitlab())
+        assert result.status == 1
+        assert (
+            transcript(world, result.stderr)
+            == """\
+error: 127.0.0.1 refused the identity token
+It answered HTTP 400: Unsupported JWT issuer
+A trusted publisher of the crate must match what the identity token claims:
+  project: octo/crate
+  CI file: gitlab.com/octo/crate//.gitlab-ci.yml@refs/tags/v1
+  environment: release
+Compare them in the crate's settings, http://<registry>/crates/<crate>/settings, and run the job again.
+The first version of a crate can't be published this way: publish it with an ordinary API token.
+An identity token works once: where a job has just one, only a new job has a new one.
+"""
+        )
+
+
+def test_a_token_without_environment_says_so(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        del world.github.claims["environment"]
+        world.registry.faults = [lambda handler: handler.refuse(400, "requires an environment")]
+        assert "%0A  environment: (none)%0A" in world.run(env=world.on_github()).stderr
+
+
+def test_an_identity_token_that_is_no_jwt_can_be_refused_too(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        world.registry.faults = [lambda handler: handler.refuse(400, "Failed to decode JWT")]
+        result = world.run(env=world.on_gitlab(**{world.variable(): "not-a-jwt"}))
+        assert result.status == 1
+        assert "It answered HTTP 400: Failed to decode JWT\n" in result.stderr
+
+
+@each(html=b"<html><h1>Blocked</h1></html>", text=b"Blocked", list=b'[{"errors": 1}]', number=b"403")
+def test_a_refusal_without_detail_shows_how_it_begins(tmp_path: Path, case: bytes) -> None:
+    with new_world(tmp_path) as world:
+        world.registry.faults = [status(403, case)]
+        result = world.run(env=world.on_github())
+        assert result.status == 1
+        assert f"It answered HTTP 403: {case.decode()}" in result.stderr
+
+
+def test_a_single_use_identity_token_is_not_used_twice_on_github(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        world.registry.faults = [lose_the_answer]
+        result = world.run(env=world.on_github())
+        assert result.status == 0
+        assert len(world.github.issued) == 2
+        assert len(world.registry.minted) == 2
+        assert result.token == world.registry.minted[1]
+
+
+def test_elsewhere_a_lost_answer_ends_in_a_message_that_explains_it(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        world.registry.faults = [lose_the_answer]
+        result = world.run(env=world.on_gitlab())
+        assert result.status == 1
+        assert "It answered HTTP 400: JWT has already been used\n" in result.stderr
+        assert "An identity token works once" in result.stderr
+
+
+# Handing over, and the record
+
+
+def line_of(grant: dict[str, object]) -> str:
+    """Return a line of the record."""
+    return (
+        json.dumps({"registry": "https://crates.io", "token": "x", "minted": 1_700_000_000, **grant})
+        + "\n"
+    )
+
+
+def test_the_record_holds_a_line_of_json_that_only_its_owner_can_read(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        before = int(time.time())
+        world.run(env=world.on_github())
+        (record,) = world.records()
+        assert record.parent == world.temp
+        (line,) = record.read_text().splitlines()
+        entry = json.loads(line)
+        assert before <= entry.pop("minted") <= time.time()
+        assert entry == {"registry": world.registry.url, "token": world.registry.minted[0]}
+        assert stat.S_IMODE(record.stat().st_mode) == 0o600
+
+
+def test_elsewhere_the_record_lies_in_a_folder_of_the_user_with_a_file_a_job(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        first = world.run(env=world.on_gitlab(CI_JOB_ID="1")).token
+        second = world.run(env=world.on_gitlab(CI_JOB_ID="2")).token
+        assert len(world.records()) == 2
+        assert len({record.parent for record in world.records()}) == 1
+        assert stat.S_IMODE(world.records()[0].parent.stat().st_mode) == 0o700
+        assert world.run("post", env=world.on_gitlab(CI_JOB_ID="1")).status == 0
+        assert world.registry.live() == {second} != {first}
+
+
+def test_a_job_id_can_t_lead_out_of_the_folder(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        env = world.on_gitlab(CI_JOB_ID="../../evil")
+        assert world.run(env=env).status == 0
+        assert [record.name for record in world.records()] == ["______evil.jsonl"]
+        assert world.run("post", env=env).status == 0
+        assert not world.registry.live()
+
+
+@each(open_to_others=0o755, writable_by_the_group=0o770)
+def test_a_folder_that_is_open_to_others_is_refused(tmp_path: Path, case: int) -> None:
+    with new_world(tmp_path) as world:
+        folder = tmp_path / f"crates-io-auth-{os.geteuid()}"
+        folder.mkdir()
+        folder.chmod(case)
+        result = world.run(env=world.on_gitlab())
+        assert result.status == 1
+        assert (
+            transcript(world, result.stderr)
+            == f"""\
+error: Access tokens can't be recorded in <folder>/{folder.name}
+It is a link, or not this user's own, or open to others. Find out who put it there, remove it, and run
+the job again.
+"""
+        )
+        assert not world.registry.requests
+
+
+def test_a_folder_of_someone_else_is_refused(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        folder = tmp_path / f"crates-io-auth-{os.geteuid()}"
+        # A link to a folder that belongs to root, or, for root, to a folder that it gave away.
+        theirs = tmp_path / "theirs"
+        theirs.mkdir(mode=0o700)
+        if os.geteuid() == 0:
+            os.chown(theirs, 12345, 12345)
+            theirs.rename(folder)
+        else:
+            folder.symlink_to("/")
+        result = world.run(env=world.on_gitlab())
+        assert result.status == 1
+        assert "Access tokens can't be recorded in" in result.stderr
+        assert not world.registry.requests
+
+
+def plant_link(path: Path) -> None:
+    (path.parent / "victim").touch(mode=0o600)
+    path.symlink_to(path.parent / "victim")
+
+
+def plant_hard_link(path: Path) -> None:
+    (path.parent / "victim").touch(mode=0o600)
+    os.link(path.parent / "victim", path)
+
+
+def plant_open_file(path: Path) -> None:
+    path.touch()
+    path.chmod(0o644)
+
+
+@each(
+    link=plant_link,
+    hard_link=plant_hard_link,
+    open_file=plant_open_file,
+    pipe=lambda path: os.mkfifo(path, 0o600),
+    folder=lambda path: path.mkdir(),
+)
+def test_what_is_planted_in_place_of_the_record_is_refused_before_anything_is_minted(
+    tmp_path: Path, case: Callable[[Path], None]
+) -> None:
+    with new_world(tmp_path) as world:
+        case(world.temp / "crates-io-auth.jsonl")
+        result = world.run(env=world.on_github())
+        assert result.status == 1
+        assert "error title=Access tokens can't be recorded in" in result.stderr
+        assert not world.github.requests + world.registry.requests
+        post = world.run("post", env=world.on_github())
+        assert post.status == 1
+        assert "Access tokens can't be recorded in" in post.stderr
+
+
+@each(
+    output_unset={"GITHUB_OUTPUT": None},
+    output_missing={"GITHUB_OUTPUT": "/nowhere/output"},
+    temp_unset={"RUNNER_TEMP": None},
+    temp_missing={"RUNNER_TEMP": "/nowhere"},
+)
+def test_a_step_that_can_t_hand_over_or_record_fails_before_anything_is_minted(
+    tmp_path: Path, case: dict[str, str | None]
+) -> None:
+    with new_world(tmp_path) as world:
+        result = world.run(env=world.on_github(**case))
+        assert result.status == 1
+        assert result.stderr.startswith("::error title=This machine can't do what is needed::[Errno 2] ")
+        assert next(iter(case)) in result.stderr or "/nowhere" in result.stderr
+        assert not world.registry.requests
+
+
+def test_a_token_that_can_t_be_handed_over_is_revoked_at_once(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        result = world.run(env=world.on_github(GITHUB_OUTPUT="/dev/full"))
+        assert result.status == 1
+        assert "Revoked an access token at" in result.stderr
+        assert "No space left on device" in result.stderr
+        assert world.registry.minted
+        assert not world.registry.live()
+        assert world.run("post", env=world.on_github()).status == 0
+
+
+def test_a_token_that_stdout_does_not_take_is_revoked_at_once(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world, open("/dev/full", "wb") as full:
+        result = world.run(env=world.on_gitlab(), stdout=full)
+        assert result.status == 1
+        assert "No space left on device" in result.stderr
+        assert world.registry.minted
+        assert not world.registry.live()
+
+
+def test_a_token_that_can_t_be_recorded_whole_is_revoked_at_once(tmp_path: Path) -> None:
+    import resource
+
+    with new_world(tmp_path) as world:
+        limit = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20, 20))}
+        result = world.run(env=world.on_gitlab(), **limit)
+        assert result.status == 1
+        assert result.stdout == ""
+        assert "No space left on device" in result.stderr
+        assert world.registry.minted
+        assert not world.registry.live()
+        # What was cut off does not spoil the line after it.
+        env = world.on_gitlab()
+        assert world.run(env=env).status == 0
+        assert world.run("post", env=env).status == 0
+        assert not world.registry.live()
+
+
+@each(int=signal.SIGINT, term=signal.SIGTERM)
+def test_cancelled_while_the_registry_answers_the_token_is_revoked(
+    tmp_path: Path, case: signal.Signals
+) -> None:
+    with new_world(tmp_path) as world:
+        asked, answer = threading.Event(), threading.Event()
+
+        def slow(handler: Handler) -> None:
+            asked.set()
+            answer.wait()
+            world.registry.behave(handler)
+
+        world.registry.faults = [slow]
+        process = world.start(env=world.on_github())
+        assert asked.wait(20)
+        process.popen.send_signal(case)
+        process.popen.send_signal(case)
+        answer.set()
+        result = process.finish()
+        assert result.status == 1
+        assert result.outputs == ""
+        assert "::error title=Cancelled::" in result.stderr
+        assert len(world.registry.minted) == 1
+        assert not world.registry.live()
+
+
+# Revoking
+
+
+def test_nothing_to_revoke_is_a_quiet_success(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        for env in (world.on_github(), world.on_gitlab(), world.base(CARGO_REGISTRY_TOKEN="")):
+            result = world.run("post", env=env)
+            assert (result.status, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_post_revokes_each_token_at_the_registry_that_gave_it(tmp_path: Path) -> None:
+    with new_world(tmp_path / "a") as world, new_world(tmp_path / "b") as other:
+        world.run(env=world.on_github())
+        world.run(env=world.on_github())
+        other_env = other.on_github(
+            RUNNER_TEMP=str(world.temp), GITHUB_OUTPUT=str(tmp_path / "a/output")
+        )
+        other.start(env=other_env).popen.wait()
+        result = world.run("post", env=world.on_github())
+        assert result.status == 0
+        assert result.stderr.count("Revoked an access token at") == 3
+        assert sorted(world.registry.revoked) == sorted(world.registry.minted)
+        assert other.registry.revoked == other.registry.minted
+
+
+def test_post_also_revokes_a_temporary_token_of_the_environment(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        token = world.run(env=world.on_github()).token
+        for record in world.records():
+            record.unlink()
+        assert world.run("post", env=world.on_github(CARGO_REGISTRY_TOKEN=token)).status == 0
+        assert world.registry.revoked == [token]
+
+
+def test_a_token_of_the_environment_that_is_in_the_record_too_is_revoked_once(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        token = world.run(env=world.on_github()).token
+        env = world.on_github(CARGO_REGISTRY_TOKEN=token, INPUT_URL="http://127.0.0.1:1")
+        assert world.run("post", env=env).status == 0
+        assert world.registry.revoked == [token]
+
+
+def test_a_long_lived_token_of_the_user_is_never_sent(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        result = world.run("post", env=world.on_github(CARGO_REGISTRY_TOKEN="cioAbCdEf0123456789"))
+        assert (result.status, result.stderr) == (0, "")
+        assert not world.registry.requests
+
+
+def test_a_damaged_token_of_the_environment_is_not_sent_and_stops_no_other(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        world.run(env=world.on_github())
+        result = world.run("post", env=world.on_github(CARGO_REGISTRY_TOKEN="cio_tp_x\r\nX: y"))
+        assert result.status == 1
+        assert "What is in CARGO_REGISTRY_TOKEN is not a token" in result.stderr
+        assert not world.registry.live()
+
+
+@each(unknown_form=401, unknown=404)
+def test_a_token_that_the_registry_does_not_know_is_fine(tmp_path: Path, case: int) -> None:
+    with new_world(tmp_path) as world:
+        world.run(env=world.on_github())
+        world.registry.faults = [status(case)]
+        result = world.run("post", env=world.on_github())
+        assert result.status == 0
+        assert not world.records()
+
+
+def test_a_revocation_that_fails_stops_no_other_and_can_be_repeated(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        for _ in range(3):
+            world.run(env=world.on_github())
+        world.registry.faults = [lambda handler: handler.refuse(403, "Not now")]
+        result = world.run("post", env=world.on_github())
+        assert result.status == 1
+        assert (
+            transcript(world, result.stderr)
+            == """\
+Revoked an access token at http://<registry>.
+Revoked an access token at http://<registry>.
+127.0.0.1 did not revoke the access token
+It answered HTTP 403: Not now
+::error title=An access token may still be alive::The lines above say why. It stays in the record: run \
+`crates_io_auth.py post` again. crates.io ends an%0Aaccess token 30 minutes after it was made, in any case.
+"""
+        )
+        assert len(world.registry.live()) == 1
+        again = world.run("post", env=world.on_github())
+        assert again.status == 0
+        assert not world.registry.live()
+        assert not world.records()
+
+
+def test_post_twice_at_once_is_harmless(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        for _ in range(3):
+            world.run(env=world.on_github())
+        posts = [world.start("post", env=world.on_github()) for _ in range(4)]
+        assert [post.finish().status for post in posts] == [0, 0, 0, 0]
+        assert not world.registry.live()
+        assert not world.records()
+
+
+# On the wire
+
+
+CAN_PASS = {
+    **{str(code): status(code) for code in (408, 429, 500, 502, 503, 599)},
+    "reset": hang_up,
+    "closed": raw(b""),
+    "not HTTP": raw(b"SSH-2.0-OpenSSH\r\n"),
+    "not JSON": status(200, b"<html>"),
+    "JSON of another shape": status(200, ["token"]),
+    "a token of another type": status(200, {"token": 1, "value": 1}),
+    "a token of two lines": status(200, {"token": "cio_tp_a\nb", "value": "a\nb"}),
+    "an empty token": status(200, {"token": "", "value": ""}),
+    "half an answer": raw(b'HTTP/1.1 200 OK\r\nContent-Length: 60\r\n\r\n{"token": "cio_tp_'),
+}
+
+
+@each(github="github", registry="registry")
+def test_what_can_pass_is_tried_again(tmp_path: Path, case: str) -> None:
+    with contextlib.ExitStack() as stack:
+        started = {}
+        for name, fault in CAN_PASS.items():
+            world = stack.enter_context(new_world(tmp_path / name))
+            (world.github if case == "github" else world.registry).faults = [fault]
+            started[name] = world.start(env=world.on_github())
+        for name, process in started.items():
+            world, result = process.world, process.finish()
+            assert result.status == 0, name
+            assert result.token in world.registry.live(), name
+            assert "Trying again in" in result.stderr, name
+            # Each try of the exchange has an identity token of its own.
+            sent = [json.loads(request.body)["jwt"] for request in world.registry.requests]
+            assert len(set(sent)) == len(sent) == (1 if case == "github" else 2), name
+
+
+@each(reset=hang_up, error_503=status(503), lost=lose_the_answer)
+def test_a_revocation_is_tried_again(tmp_path: Path, case: Callable[[Handler], None]) -> None:
+    with new_world(tmp_path) as world:
+        world.run(env=world.on_github())
+        world.registry.faults = [case]
+        assert world.run("post", env=world.on_github()).status == 0
+        assert not world.registry.live()
+
+
+@each(**{str(code): status(code) for code in (301, 400, 401, 403, 404, 418)})
+def test_anything_but_a_success_of_github_s_endpoint_is_tried_again(
+    tmp_path: Path, case: Callable[[Handler], None]
+) -> None:
+    with new_world(tmp_path) as world:
+        world.github.faults = [case, case, case]
+        assert world.run(env=world.on_github()).status == 0
+
+
+@each(**{str(code): status(code) for code in (400, 401, 403, 404, 405, 415, 422)})
+def test_a_refusal_of_the_registry_is_final(tmp_path: Path, case: Callable[[Handler], None]) -> None:
+    with new_world(tmp_path) as world:
+        world.registry.faults = [case]
+        assert world.run(env=world.on_github()).status == 1
+        assert len(world.registry.requests) == 1
+
+
+def test_four_tries_are_all_and_the_last_answer_is_shown(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        world.registry.faults = [status(503, {"errors": [{"detail": "In maintenance"}]})] * 9
+        result = world.run(env=world.on_gitlab())
+        assert result.status == 1
+        assert len(world.registry.requests) == 4
+        trying = "No usable answer from 127.0.0.1: It answered HTTP 503: In maintenance"
+        assert (
+            transcript(world, result.stderr)
+            == f"""\
+{trying}. Trying again in <seconds> s.
+{trying}. Trying again in <seconds> s.
+{trying}. Trying again in <seconds> s.
+error: No usable answer from 127.0.0.1
+It answered HTTP 503: In maintenance
+If 127.0.0.1 works for others, look at this machine's network and proxy (HTTPS_PROXY, NO_PROXY). If the
+registry has moved, use its new URL. Then run the job again.
+"""
+        )
+
+
+@each(none=("", (0.7, 1.3)), seconds=("2", (2, 2)), past=("Mon, 01 Jan 2001 00:00:00 GMT", (0.7, 1.3)))
+def test_the_pause_before_the_second_try(tmp_path: Path, case: tuple[str, tuple[float, float]]) -> None:
+    with new_world(tmp_path) as world:
+        value, (least, most) = case
+        world.registry.faults = [status(503, Retry_After=value)]
+        result = world.run(env=world.on_github())
+        match = re.search(r"again in ([0-9.]+) s", result.stderr)
+        assert match
+        assert least <= float(match[1]) <= most
+
+
+@each(
+    seconds="86400",
+    date="Fri, 01 Jan 2999 00:00:00 GMT",
+    endless="9" * 400,
+)
+def test_a_long_retry_after_is_cut_to_30_seconds(tmp_path: Path, case: str) -> None:
+    with new_world(tmp_path) as world:
+        world.registry.faults = [status(503, Retry_After=case)]
+        process = world.start(env=world.on_github(), bufsize=0)
+        lines = b""
+        while b"Trying again" not in lines:
+            lines = process.popen.stderr.readline()  # type: ignore[union-attr]
+        assert b"Trying again in 30 s." in lines
+
+
+@each(**{str(code): code for code in (301, 302, 303, 307, 308)})
+def test_a_redirect_is_never_followed(tmp_path: Path, case: int) -> None:
+    with new_world(tmp_path / "a") as world, new_world(tmp_path / "b") as elsewhere:
+        there = f"{elsewhere.registry.url}/there"
+        away = status(case, Location=there)
+        world.github.faults = [away] * 4
+        for_identity = world.run(env=world.on_github())
+        world.registry.faults = [away]
+        for_exchange = world.run(env=world.on_github())
+        assert world.run(env=world.on_github()).status == 0
+        world.registry.faults = [away]
+        for_revocation = world.run("post", env=world.on_github())
+        for result in (for_identity, for_exchange, for_revocation):
+            assert result.status == 1
+            assert f"go to {there} (a secret is never sent on to another address)" in result.stderr
+        assert len(world.registry.requests) == 3
+        assert not elsewhere.registry.requests
+
+
+def test_over_tls_with_ssl_cert_file_everything_works(tmp_path: Path) -> None:
+    with new_world(tmp_path, tls=True) as world:
+        assert world.run(env=world.on_github()).status == 0
+        assert world.run("post", env=world.on_github()).status == 0
+        assert not world.registry.live()
+
+
+def test_a_certificate_that_is_not_trusted_is_final_and_nothing_was_sent(tmp_path: Path) -> None:
+    with new_world(tmp_path, tls=True) as world:
+        result = world.run(env=world.on_gitlab(SSL_CERT_FILE=None))
+        assert result.status == 1
+        assert result.stderr.startswith("error: The certificate of 127.0.0.1 is not trusted\nself")
+        assert "SSL_CERT_FILE" in result.stderr
+        assert not world.registry.requests
+
+
+def test_a_certificate_for_another_host_is_final_too(tmp_path: Path) -> None:
+    with new_world(tmp_path, tls=True) as world, contextlib.closing(Proxy(world.registry)) as proxy:
+        env = world.on_gitlab(HTTPS_PROXY=proxy.url, CRATES_IO_ID_TOKEN="x")
+        result = world.run("--url", "crates.io", env=env)
+        assert result.status == 1
+        assert result.stderr.startswith(
+            "error: The certificate of crates.io is not trusted\nHostname mismatch"
+        )
+        assert not world.registry.requests
+
+
+def test_https_goes_through_the_proxy_of_the_environment(tmp_path: Path) -> None:
+    with new_world(tmp_path, tls=True) as world, contextlib.closing(Proxy()) as proxy:
+        assert world.run(env=world.on_github(HTTPS_PROXY=proxy.url)).status == 0
+        assert proxy.tunnels == [world.github.authority, world.registry.authority]
+
+
+def test_no_proxy_is_respected(tmp_path: Path) -> None:
+    with new_world(tmp_path, tls=True) as world, contextlib.closing(Proxy()) as proxy:
+        assert world.run(env=world.on_github(HTTPS_PROXY=proxy.url, NO_PROXY="127.0.0.1")).status == 0
+        assert not proxy.tunnels
+
+
+def test_plain_http_to_this_machine_never_goes_through_a_proxy(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world, contextlib.closing(Proxy()) as proxy:
+        env = world.on_github(HTTP_PROXY=proxy.url, http_proxy=proxy.url, ALL_PROXY=proxy.url)
+        assert world.run(env=env).status == 0
+        assert not proxy.requests
+
+
+def test_an_endless_answer_is_not_read_beyond_a_mebibyte(tmp_path: Path) -> None:
+    def endless(handler: Handler) -> None:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        with contextlib.suppress(OSError):
+            while sent[0] < 64 * 1024 * 1024:
+                sent[0] += handler.wfile.write(b" " * 65536)
+
+    sent = [0]
+    with new_world(tmp_path) as world:
+        world.registry.faults = [endless]
+        assert world.run(env=world.on_github()).status == 0
+        # Beyond what was read, only the sockets' buffers can hold any.
+        assert sent[0] < 16 * 1024 * 1024
+
+
+def test_one_tls_context_serves_the_whole_run(tmp_path: Path) -> None:
+    code = (
+        "import runpy, ssl, sys\n"
+        "real = ssl.create_default_context\n"
+        "ssl.create_default_context = lambda: print('a context', flush=True) or real()\n"
+        f"sys.argv = [{str(SCRIPT)!r}]\n"
+        "runpy.run_path(sys.argv[0], run_name='__main__')\n"
+    )
+    with new_world(tmp_path, tls=True) as world:
+        result = world.start_command([sys.executable, "-I", "-c", code], env=world.on_github()).finish()
+        assert result.outputs
+        assert result.stdout == "a context\n"
+
+
+# The action
+
+
+def composite_steps() -> list[str]:
+    """Return the steps of action.yml, as they stand."""
+    return (HERE / "action.yml").read_text().partition("  steps:\n")[2].split("    - ")[1:]
+
+
+def run_as_the_runner(world: World, **more: str | None) -> Result:
+    """Run the composite action's own command line the way the runner does for `shell: bash`."""
+    (command,) = re.findall(r"^      run: (.+)$", composite_steps()[-1], flags=re.MULTILINE)
+    script = world.folder / "step.sh"
+    script.write_text(command)
+    bash = [program("bash"), "--noprofile", "--norc", "-e", "-o", "pipefail", str(script)]
+    path = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
+    return world.start_command(
+        bash, world.on_github(GITHUB_ACTION_PATH=str(HERE), PATH=path, **more)
+    ).finish()
+
+
+def test_the_action_s_own_command_line_gets_a_token(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        assert run_as_the_runner(world).token in world.registry.live()
+
+
+def test_the_action_schedules_the_revocation_before_it_asks_for_a_token() -> None:
+    first, second = composite_steps()
+    assert "uses: $/post\n" in first
+    assert "crates_io_auth.py" in second
+
+
+def test_the_action_puts_no_expression_into_a_command_line() -> None:
+    for step in composite_steps():
+        for line in re.findall(r"run:.*", step):
+            assert "${{" not in line
+
+
+def test_the_action_s_command_line_runs_no_code_of_the_workspace(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        for name in ("json", "sitecustomize", "usercustomize", "urllib"):
+            (tmp_path / f"{name}.py").write_text("open('was-here', 'w'); raise SystemExit('hostile')")
+        result = run_as_the_runner(
+            world, PYTHONPATH=str(tmp_path), PYTHONSTARTUP=str(tmp_path / "json.py")
+        )
+        assert result.status == 0
+        assert not (tmp_path / "was-here").exists()
+
+
+def test_the_action_s_process_gets_the_runner_s_signals_itself(tmp_path: Path) -> None:
+    (command,) = re.findall(r"^      run: (.+)$", composite_steps()[-1], flags=re.MULTILINE)
+    assert command.startswith("exec python3 -I -S ")
+
+
+def hook(world: World, phase: str, **more: str | None) -> Result:
+    """Run main or post of the JavaScript action with the real node."""
+    (name,) = re.findall(
+        rf"^  {phase}: (.+)$", (HERE / "post/action.yml").read_text(), flags=re.MULTILINE
+    )
+    path = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
+    env = world.on_github(**{"PATH": path, **more})
+    return world.start_command([program("node"), str(HERE / "post" / name)], env).finish()
+
+
+def test_the_post_hook_revokes_what_the_action_got(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        started = hook(world, "main")
+        assert (started.status, started.stdout, started.stderr) == (0, "", "")
+        run_as_the_runner(world)
+        ended = hook(world, "post")
+        assert ended.status == 0
+        assert transcript(world, ended.stderr) == "Revoked an access token at http://<registry>.\n"
+        assert not world.registry.live()
+
+
+def test_the_post_hook_passes_a_failure_on(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        run_as_the_runner(world)
+        world.registry.faults = [status(403)]
+        assert hook(world, "post").status == 1
+
+
+def test_without_python_the_main_hook_says_so_before_anything_is_minted(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        result = hook(world, "main", PATH=str(tmp_path))
+        assert result.status == 1
+        assert result.stdout.startswith("::error title=No Python 3.8 or newer::")
+        assert "Install it" in result.stdout
+
+
+def test_with_a_python_that_is_too_old_the_main_hook_says_so(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        old = tmp_path / "python3"
+        old.write_text("#!/bin/sh\nexit 1\n")
+        old.chmod(0o755)
+        result = hook(world, "main", PATH=str(tmp_path))
+        assert result.status == 1
+        assert result.stdout.startswith("::error title=No Python 3.8 or newer::")
+
+
+def test_without_python_the_post_hook_fails_with_a_message(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        result = hook(world, "post", PATH=str(tmp_path))
+        assert result.status == 1
+        assert result.stdout.startswith("::error title=")
+
+
+# The demo, and the requests that take 30 seconds
+
+
+def test_the_demo_shows_a_token_that_lives_and_then_is_dead(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        command = [sys.executable, str(Path(__file__).resolve())]
+        result = world.start_command(command, env=world.base()).finish()
+        assert result.status == 0, result
+        assert "access tokens alive: 1\n" in result.stdout
+        assert result.stdout.endswith("access tokens alive: 0\n")
+
+
+@each(
+    **{
+        name.replace(" ", "_"): name
+        for name in (
+            "a silent registry",
+            "headers that trickle",
+            "a body that trickles",
+            "a silent GitHub",
+        )
+    }
+)
+def test_a_request_that_takes_too_long_is_given_up_and_tried_again(case: str) -> None:
+    world, process = SLOW[case]
+    result = process.finish()
+    assert result.status == 0
+    assert result.token in world.registry.live()
+    assert "It took more than 30 s. Trying again" in result.stderr
+
+
+if __name__ == "__main__":
+    sys.exit(demo())
