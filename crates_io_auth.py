@@ -37,7 +37,7 @@ import types
 # typing (https://typing.python.org/en/latest/spec/directives.html#type-checking) not at all.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Iterator, TextIO, TypeVar
+    from typing import Any, Callable, Iterator, TypeVar
 
     T = TypeVar("T")
 
@@ -52,7 +52,7 @@ REQUEST_SECONDS = 30  # for one request, from looking up the host to the last by
 ANSWER_BYTES = 1024 * 1024
 BACKOFF_SECONDS = (1, 2, 4)  # between four tries
 RETRY_AFTER_SECONDS = 30  # the longest that Retry-After is obeyed
-GRACE_SECONDS = 5  # for an answer on its way when the job is cancelled: GitHub kills after 10
+GRACE_SECONDS = 3  # for an answer on its way when the job is cancelled: GitHub kills after 10
 
 # What the user reads, in one voice: a line that says what happened, then why, and what to do now.
 # Only `words` fills in the {places}.
@@ -553,12 +553,11 @@ class Record:
     def add(self, grant: Grant) -> None:
         """Append one access token. Raises OSError when it can't be, for a full disk, say."""
         self.added.append(grant)
-        line = json.dumps(vars(grant)).encode() + b"\n"
+        line = json.dumps(vars(grant)) + "\n"
         while True:
             descriptor = self.open()
             try:
-                if os.write(descriptor, line) < len(line):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.path)
+                write_whole(descriptor, line)
                 # Whoever took the file away in between may have read it before this line was in it.
                 with contextlib.suppress(FileNotFoundError):
                     if os.path.samestat(os.fstat(descriptor), os.stat(self.path)):
@@ -595,6 +594,12 @@ class Record:
         for path in paths:
             with contextlib.suppress(OSError):  # it is a folder, or another process was faster
                 os.unlink(path)
+
+
+def write_whole(descriptor: int, line: str) -> None:
+    """Write a line at once, so that no other process comes between. Raises OSError if it does not fit."""
+    if os.write(descriptor, line.encode()) < len(line):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def parse_grant(line: bytes, path: str) -> Grant:
@@ -715,18 +720,18 @@ def main(url: str | None = None) -> None:
     """Get an access token from the registry at `url` and hand it over. Raises AuthError or OSError."""
     registry = default_registry() if url is None else registry_url(url)
     record = Record()
-    with revoked_on_failure(record), open_output() as output:
+    with revoked_on_failure(record), open(open_output(), "wb", buffering=0) as output:
         grant = mint(registry, record)
         got = GOT_ON_GITHUB if on_github() else GOT_ELSEWHERE
         say(words(got, audience=audience_of(registry), registry=registry))
-        output.write(f"token={grant.token}\n" if on_github() else f"{grant.token}\n")
+        write_whole(output.fileno(), f"token={grant.token}\n" if on_github() else f"{grant.token}\n")
 
 
-def open_output() -> TextIO:
-    """Return the file that takes the access token: the step's outputs on GitHub, elsewhere stdout."""
+def open_output() -> int:
+    """Return the descriptor that takes the access token: the step's outputs on GitHub, elsewhere stdout."""
     if on_github():  # the runner made the file: another one of this name would never be read
-        return open(os.open(environment("GITHUB_OUTPUT"), os.O_WRONLY | os.O_APPEND), "w")
-    return open(os.dup(1), "w")
+        return os.open(environment("GITHUB_OUTPUT"), os.O_WRONLY | os.O_APPEND)
+    return os.dup(1)
 
 
 # post: nothing left behind
