@@ -128,8 +128,8 @@ NOT_REVOKED = """\
 
 STILL_ALIVE = """\
 An access token may still be alive
-The lines above say why. It stays in the record: run `crates_io_auth.py post` again. crates.io ends an
-access token 30 minutes after it was made, in any case."""
+The lines above say why. Run `crates_io_auth.py post` (again) for what is in the record. crates.io ends
+an access token 30 minutes after it was made, in any case."""
 
 DAMAGED = """\
 A line of the record {path} is damaged and was dropped
@@ -137,13 +137,13 @@ If it held an access token, crates.io ends that 30 minutes after it was made."""
 
 UNSAFE = """\
 Access tokens can't be recorded in {path}
-It is a link, or not this user's own, or open to others. Find out who put it there, remove it, and run
-the job again."""
+{reason}. It must be this user's own, open to nobody else, and no link. If someone put it there, find
+out who. Remove it, and run this again."""
 
 MACHINE = """\
 This machine can't do what is needed
 {reason}
-Mend that, and run the job again. No access token was handed over."""
+Mend that, and run it again."""
 
 CANCELLED = """\
 Cancelled
@@ -157,11 +157,12 @@ Please report this line. Access tokens are in the record: `crates_io_auth.py pos
 def printable(text: object) -> str:
     """Return what comes from outside as harmless words within a line, at most 500 characters.
 
-    They can't start a line, move the cursor or hide (line breaks, control and format characters), nor
-    hold the one workflow command that the runner obeys within a line, ##[ (actions/runner,
-    ActionCommand.TryParse).
+    They can't start a line, move the cursor or hide (line breaks, control and format characters), hold
+    the one workflow command that the runner obeys within a line, ##[ (actions/runner,
+    ActionCommand.TryParse), or show what has the form of an identity or access token.
     """
-    line = " ".join(str(text)[:5000].split()).replace("##[", "# #[")
+    line = re.sub(r"eyJ[\w-]+\.[\w.-]+|cio_tp_\w+", "***", str(text)[:ANSWER_BYTES])
+    line = " ".join(line[:5000].split()).replace("##[", "# #[")
     line = "".join(character if character.isprintable() else "?" for character in line)
     return line if len(line) <= 500 else line[:500] + "..."
 
@@ -181,10 +182,6 @@ class TryAgain(AuthError):
         self.wait = wait
 
 
-class Cancelled(BaseException):
-    """SIGINT or SIGTERM, on its way to the end of this process."""
-
-
 def words(template: str, **outside: object) -> str:
     """Return one of the texts above with its places filled in; a mapping fills a line an entry."""
     safe = {}
@@ -202,16 +199,18 @@ def on_github() -> bool:
 
 
 def say(text: str) -> None:
-    """Print lines on stderr; stdout is for the access token. Raises OSError if nobody can read them."""
-    if sys.stderr is None:  # it was closed when Python started
-        raise OSError(errno.EBADF, "stderr is closed")
-    print(text, file=sys.stderr, flush=True)
+    """Print lines on stderr, if it takes them; stdout is for the access token."""
+    if sys.stderr is not None:  # it is None if it was closed when Python started
+        with contextlib.suppress(OSError):
+            print(text, file=sys.stderr, flush=True)
 
 
 def mask(secret: str) -> None:
-    """Have GitHub's runner hide `secret` in whatever is printed from now on."""
+    """Have GitHub's runner hide `secret` in whatever is printed from now on. Raises OSError if it can't."""
     if on_github():
-        say("::add-mask::" + secret.replace("%", "%25"))
+        if sys.stderr is None:
+            raise OSError(errno.EBADF, "stderr is closed, and a secret can't be masked")
+        print("::add-mask::" + secret.replace("%", "%25"), file=sys.stderr, flush=True)
 
 
 def say_error(error: AuthError) -> None:
@@ -231,6 +230,26 @@ def environment(variable: str) -> str:
     if not os.environ.get(variable):
         raise OSError(errno.ENOENT, "GitHub's runner sets it in every step", variable)
     return os.environ[variable]
+
+
+# Being cancelled
+
+
+class Cancelled(BaseException):
+    """SIGINT or SIGTERM, on its way to the end of this process."""
+
+
+def ignore_signals() -> None:
+    """Let nothing but SIGKILL interrupt what is done from now on."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Not SIG_IGN: if both signals are under way, Python prints a traceback for the second.
+        signal.signal(number, lambda *_: None)
+
+
+def cancel(*_: object) -> None:
+    """Obey the first SIGINT or SIGTERM alone, so that no other one interrupts the clean-up."""
+    ignore_signals()
+    raise Cancelled
 
 
 # Which registry
@@ -321,7 +340,7 @@ class Answer(types.SimpleNamespace):
         elif self.status < 400:
             says = f"go to {self.headers['Location']} (a secret is never sent on to another address)"
         else:
-            says = str(dig(self.body, "errors", 0, "detail") or self.body[:500].decode(errors="replace"))
+            says = str(dig(self.body, "errors", 0, "detail") or self.body.decode(errors="replace"))
         return f"It answered HTTP {self.status}: " + says.replace(self.secret, "***")
 
     def failure(self) -> TryAgain:
@@ -339,7 +358,7 @@ class Answer(types.SimpleNamespace):
     def token(self, name: str) -> str:
         """Return the token under `name` in a success. Raises TryAgain for anything else."""
         token = dig(self.body, name)
-        if self.status != 200 or not is_secret(token):
+        if not 200 <= self.status < 300 or not is_secret(token):
             raise self.failure()
         return str(token)
 
@@ -367,12 +386,12 @@ def opener() -> Any:
     import ssl
     import urllib.request
 
-    opener = urllib.request.OpenerDirector()
+    director = urllib.request.OpenerDirector()
     proxies = {scheme: url for scheme, url in urllib.request.getproxies().items() if scheme == "https"}
-    opener.add_handler(urllib.request.ProxyHandler(proxies))
-    opener.add_handler(urllib.request.HTTPHandler())
-    opener.add_handler(urllib.request.HTTPSHandler(context=ssl.create_default_context()))
-    return opener
+    director.add_handler(urllib.request.ProxyHandler(proxies))
+    director.add_handler(urllib.request.HTTPHandler())
+    director.add_handler(urllib.request.HTTPSHandler(context=ssl.create_default_context()))
+    return director
 
 
 def transfer(client: Any, method: str, url: str, secret: str, body: bytes | None) -> Answer:
@@ -390,9 +409,9 @@ def transfer(client: Any, method: str, url: str, secret: str, body: bytes | None
     received = b""
     try:
         with client.open(urllib.request.Request(url, body, headers, method=method)) as response:
-            # An answer that breaks off can hold a whole token, and a lost one can't be revoked.
-            with contextlib.suppress(OSError, http.client.HTTPException):
-                while len(received) < ANSWER_BYTES:
+            # A whole token may be followed by an end that is broken, or by none; if lost, it can't be revoked.
+            with contextlib.suppress(OSError, ArithmeticError, http.client.HTTPException):
+                while dig(received) is None and len(received) < ANSWER_BYTES:
                     piece = response.read1(ANSWER_BYTES - len(received))
                     if not piece:
                         break
@@ -420,22 +439,23 @@ def send(
 
     The secret goes along as bearer, unless it is in the body. It happens in a thread, for two reasons:
     Python's own time-out starts anew with each byte; and signals interrupt the main thread alone, so
-    that `receive` always gets to record the token it finds. Raises what `receive` raises, and TryAgain.
+    that `receive` always gets to record the token it finds, be it after this function gave up. Raises
+    what `receive` raises, and TryAgain.
     """
+    host = url_parts(url)["host"]
+    client = opener()
     results: list[T] = []
-    errors: list[Exception] = []
+    errors: list[BaseException] = []
     done = threading.Event()  # Thread.join can't be called again after a signal (python/cpython#90882)
 
     def work() -> None:
         try:
             results.append(receive(transfer(client, method, url, secret, body)))
-        except (AuthError, OSError) as error:
+        except BaseException as error:
             errors.append(error)
         finally:
             done.set()
 
-    host = url_parts(url)["host"]
-    client = opener()
     try:
         threading.Thread(target=work, daemon=True).start()
         done.wait(REQUEST_SECONDS)
@@ -548,7 +568,11 @@ class Record:
 
     def open(self) -> int:
         """Return a descriptor to append with. Raises AuthError or OSError if there is no safe one."""
-        return open_private(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        descriptor = open_own(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        if is_open(os.fstat(descriptor)):
+            os.close(descriptor)
+            raise AuthError(UNSAFE, path=self.path, reason="Others may read or write it")
+        return descriptor
 
     def add(self, grant: Grant) -> None:
         """Append one access token. Raises OSError when it can't be, for a full disk, say."""
@@ -571,29 +595,40 @@ class Record:
 
         They go for good when the block ends well. If it does not, the next process takes them again.
         """
-        with contextlib.suppress(FileNotFoundError):
+        paths = []
+        try:
             os.rename(self.path, f"{self.path}.{os.urandom(8).hex()}")
+        except FileNotFoundError:
+            pass
+        except OSError:  # the folder can't be changed: read the record where it is, and leave it there
+            paths.append(self.path)
         folder, name = os.path.split(self.path)
-        paths = [
+        paths += [
             os.path.join(folder, entry) for entry in os.listdir(folder) if entry.startswith(f"{name}.")
         ]
+        read: list[str] = []
         grants: list[Grant] = []
         errors: list[AuthError] = []
         for path in paths:
             try:
-                lines = read_private(path)
+                with open(open_own(path, os.O_RDONLY), "rb") as file:
+                    lines = file.readlines()
+            except FileNotFoundError:  # another process has finished with it
+                continue
             except AuthError as error:
                 errors.append(error)
                 continue
+            read.append(path)
             for line in lines:
                 try:
                     grants.append(parse_grant(line, path))
                 except AuthError as error:
                     errors.append(error)
         yield grants, errors
-        for path in paths:
-            with contextlib.suppress(OSError):  # it is a folder, or another process was faster
-                os.unlink(path)
+        for path in read:
+            with contextlib.suppress(FileNotFoundError):
+                if path != self.path:
+                    os.unlink(path)
 
 
 def write_whole(descriptor: int, line: str) -> None:
@@ -622,62 +657,59 @@ def record_path() -> str:
     with contextlib.suppress(FileExistsError):
         os.mkdir(folder, 0o700)
     status = os.lstat(folder)
-    if not stat.S_ISDIR(status.st_mode) or not is_private(status):
-        raise AuthError(UNSAFE, path=folder)
+    if not stat.S_ISDIR(status.st_mode) or not is_own(status) or is_open(status):
+        raise AuthError(UNSAFE, path=folder, reason="It is a link, or someone else's, or open to others")
     job = re.sub(r"[^A-Za-z0-9-]", "_", os.environ.get("CI_JOB_ID") or "job")
     return os.path.join(folder, f"{job}.jsonl")
 
 
-def is_private(status: os.stat_result) -> bool:
-    """Tell whether a file or folder belongs to this user and is open to nobody else."""
-    if sys.platform == "win32":  # a user's temporary folder is open to nobody else there
-        return True
-    return status.st_uid == os.geteuid() and not status.st_mode & 0o077
+def is_own(status: os.stat_result) -> bool:
+    """Tell whether a file or folder belongs to this user, as all in a temporary folder of Windows does."""
+    return sys.platform == "win32" or status.st_uid == os.geteuid()
 
 
-def open_private(path: str, flags: int) -> int:
-    """Return the descriptor of a file that only this user can read. Raises AuthError or OSError."""
+def is_open(status: os.stat_result) -> bool:
+    """Tell whether others may read or write a file or folder; in a temporary folder of Windows they can't."""
+    return sys.platform != "win32" and bool(status.st_mode & 0o077)
+
+
+def open_own(path: str, flags: int) -> int:
+    """Return the descriptor of a file of this user's own, not through a link.
+
+    Raises FileNotFoundError, and AuthError for whatever else is wrong with it.
+    """
     flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # Windows has neither
     try:
         descriptor = os.open(path, flags, 0o600)
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):  # a link, a pipe, a folder
-            raise AuthError(UNSAFE, path=path) from None
-        raise
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1 or not is_private(status):
-        os.close(descriptor)
-        raise AuthError(UNSAFE, path=path)
-    return descriptor
-
-
-def read_private(path: str) -> list[bytes]:
-    """Return the lines of such a file, none if there is none."""
-    try:
-        with open(open_private(path, os.O_RDONLY), "rb") as file:
-            return file.readlines()
     except FileNotFoundError:
-        return []
+        raise
+    except OSError as error:
+        raise AuthError(UNSAFE, path=path, reason=error.strerror) from None
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1 or not is_own(status):
+        os.close(descriptor)
+        raise AuthError(UNSAFE, path=path, reason="It is a link, or no file, or someone else's")
+    return descriptor
 
 
 # What the registry gives and takes back
 
 
-def exchange(registry: str, identity_token: str, record: Record) -> Grant:
+def exchange(registry: str, identity: str, record: Record) -> Grant:
     """Exchange an identity token for an access token, and record that at once.
 
     Raises AuthError if the registry refuses, TryAgain if it fails: the identity token may be used up.
     """
 
     def receive(answer: Answer) -> Grant:
-        if answer.status != 200:
-            raise answer.refusal(REFUSED, registry=registry, claims=claims_of(identity_token))
+        if answer.status >= 300:
+            raise answer.refusal(REFUSED, registry=registry, claims=claims_of(identity))
         grant = Grant(registry=registry, token=answer.token("token"), minted=int(time.time()))
         record.add(grant)
         return grant
 
-    body = json.dumps({"jwt": identity_token}).encode()
-    return send("POST", registry + TOKENS, identity_token, receive, body)
+    body = json.dumps({"jwt": identity}).encode()
+    return send("POST", registry + TOKENS, identity, receive, body)
 
 
 def mint(registry: str, record: Record) -> Grant:
@@ -705,6 +737,7 @@ def revoked_on_failure(record: Record) -> Iterator[None]:
     try:
         yield
     except BaseException:
+        ignore_signals()  # what is in no record can only be revoked here and now
         for grant in record.added:
             try:
                 revoke(grant)
@@ -750,12 +783,15 @@ def post() -> None:
                 grants.append(Grant(registry=default_registry(), token=token, minted=int(time.time())))
         except AuthError as error:
             errors.append(error)
+        left = []
         for grant in grants:
             try:
                 revoke(grant)
             except AuthError as error:
                 errors.append(error)
-                record.add(grant)
+                left.append(grant)
+        for grant in left:
+            record.add(grant)
     for problem in errors:
         say(str(problem))
     if errors:
@@ -763,18 +799,6 @@ def post() -> None:
 
 
 # The command line
-
-
-def ignore_signals() -> None:
-    """Let nothing but SIGKILL interrupt what is done from now on."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-
-
-def cancel(*_: object) -> None:
-    """Obey the first SIGINT or SIGTERM alone, so that no other one interrupts the clean-up."""
-    ignore_signals()
-    raise Cancelled
 
 
 def explain(kind: type[BaseException], error: BaseException, trace: Any) -> None:
@@ -788,8 +812,8 @@ def explain(kind: type[BaseException], error: BaseException, trace: Any) -> None
         while trace.tb_next and trace.tb_next.tb_frame.f_code.co_filename == __file__:
             trace = trace.tb_next
         error = AuthError(BUG, kind=kind.__name__, line=trace.tb_lineno)
-    with contextlib.suppress(OSError):
-        say_error(error)
+    say_error(error)
+    os._exit(1)  # as at the end of this file
 
 
 def task_of(arguments: list[str]) -> Callable[[], None] | None:
