@@ -3,6 +3,7 @@
 
     crates_io_auth.py [main] [--url URL]    get an access token and hand it over
     crates_io_auth.py post                  revoke every access token that this job got
+    crates_io_auth.py --cargo-plugin        be cargo's credential provider: a token just in time
 
 This is crates.io's "trusted publishing" (https://crates.io/docs/trusted-publishing). The job proves
 who it is with a short-lived *identity token* (an OIDC JWT), made for one *audience*. The *registry*
@@ -12,7 +13,7 @@ revoke it, whatever happened in between.
 
 This file needs nothing but Python, and is installed by copying it. It reads from top to bottom: what
 the user reads, which registry, the wire, who am I, the record, what the registry gives and takes
-back, main, post, the command line.
+back, main, post, cargo, the command line.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
 __version__ = "1.0.0"
 
-USAGE = "usage: crates_io_auth.py [main] [--url URL] | post | --help | --version"
+USAGE = "usage: crates_io_auth.py [main] [--url URL] | post | --cargo-plugin | --help | --version"
 
 CRATES_IO = "https://crates.io"
 TOKENS = "/api/v1/trusted_publishing/tokens"
@@ -52,6 +53,7 @@ REQUEST_SECONDS = 30  # for one request, from looking up the host to the last by
 ANSWER_BYTES = 1024 * 1024
 BACKOFF_SECONDS = (1, 2, 4)  # between four tries
 RETRY_AFTER_SECONDS = 30  # the longest that Retry-After is obeyed
+FRESH_SECONDS = 25 * 60  # the age up to which an access token is good for one more upload
 GRACE_SECONDS = 3  # for an answer on its way when the job is cancelled: GitHub kills after 10
 
 # What the user reads, in one voice: a line that says what happened, then why, and what to do now.
@@ -149,6 +151,35 @@ CANCELLED = """\
 Cancelled
 No access token was handed over. What the registry had given is revoked, or left to `post`."""
 
+PROVIDER = """\
+cargo asks for an access token when it uploads: {variable} is set for the next steps.
+Every access token that it gets will be revoked when the job ends."""
+
+NO_PROVIDER = """\
+cargo can't be given tokens just in time here
+{reason}. Leave out `credential-provider`, and use the output `token` instead."""
+
+TOKEN_IGNORED = """\
+{variable} is set, and cargo ignores it
+cargo asks for a token just in time instead. Take the variable out: every build script can read it."""
+
+BAD_INPUT = """\
+The input {name} can't be {value}
+{wanted}"""
+
+CHECKED = """\
+{registry} gives this job access tokens; the one that showed it is revoked again.
+cargo gets a new one when it uploads."""
+
+UNUSABLE = """\
+The identity token in {variable} can't be used
+{reason}. Run the job again to get a new one."""
+
+NOT_CARGO = """\
+This is not a request of cargo that crates_io_auth.py knows
+It speaks version 1 of cargo's credential provider protocol. cargo starts it by itself, when
+CARGO_REGISTRY_CREDENTIAL_PROVIDER names it."""
+
 BUG = """\
 crates_io_auth.py failed in a way that it does not know: {kind} in line {line}
 Please report this line. Access tokens are in the record: `crates_io_auth.py post` revokes them."""
@@ -213,14 +244,19 @@ def mask(secret: str) -> None:
         print("::add-mask::" + secret.replace("%", "%25"), file=sys.stderr, flush=True)
 
 
-def say_error(error: AuthError) -> None:
-    """Tell the user what failed; on GitHub as annotation and, explained, in the step's summary."""
+def annotate(level: str, text: str) -> None:
+    """Say a title and its explanation; on GitHub as an annotation of that level, error or warning."""
     if not on_github():
-        return say(f"error: {error}")
-    title, _, explanation = str(error).replace("%", "%25").partition("\n")
+        return say(f"{level}: {text}")
+    title, _, explanation = text.replace("%", "%25").partition("\n")
     title = title.replace(":", "%3A").replace(",", "%2C")
-    say(f"::error title={title}::" + explanation.replace("\n", "%0A"))
-    with contextlib.suppress(OSError), open(environment("GITHUB_STEP_SUMMARY"), "ab") as summary:
+    say(f"::{level} title={title}::" + explanation.replace("\n", "%0A"))
+
+
+def say_error(error: AuthError) -> None:
+    """Tell the user what failed; on GitHub also in the summary of the step."""
+    annotate("error", str(error))
+    with contextlib.suppress(OSError), open(os.environ.get("GITHUB_STEP_SUMMARY", ""), "ab") as summary:
         # In a fence nothing from outside is a link or HTML, and no line of it can end the fence.
         summary.write(f"### crates-io-auth failed\n\n```text\n{error}\n```\n".encode())
 
@@ -341,7 +377,9 @@ class Answer(types.SimpleNamespace):
             says = f"go to {self.headers['Location']} (a secret is never sent on to another address)"
         else:
             says = str(dig(self.body, "errors", 0, "detail") or self.body.decode(errors="replace"))
-        return f"It answered HTTP {self.status}: " + says.replace(self.secret, "***")
+        return f"It answered HTTP {self.status}: " + (
+            says.replace(self.secret, "***") if self.secret else says
+        )
 
     def failure(self) -> TryAgain:
         """Return the error for an answer that another try may better."""
@@ -402,10 +440,10 @@ def transfer(client: Any, method: str, url: str, secret: str, body: bytes | None
 
     host = url_parts(url)["host"]
     headers = {"User-Agent": f"crates-io-auth/{__version__}"}
-    if body is None:
-        headers["Authorization"] = f"Bearer {secret}"
-    else:
+    if body is not None:
         headers["Content-Type"] = "application/json"
+    elif secret:
+        headers["Authorization"] = f"Bearer {secret}"
     received = b""
     try:
         with client.open(urllib.request.Request(url, body, headers, method=method)) as response:
@@ -437,7 +475,7 @@ def send(
 ) -> T:
     """Send one request, and return what `receive` makes of the answer, all within REQUEST_SECONDS.
 
-    The secret goes along as bearer, unless it is in the body. It happens in a thread, for two reasons:
+    The secret, if any, goes along as bearer, unless it is in the body. It happens in a thread, for two reasons:
     Python's own time-out starts anew with each byte; and signals interrupt the main thread alone, so
     that `receive` always gets to record the token it finds, be it after this function gave up. Raises
     what `receive` raises, and TryAgain.
@@ -449,6 +487,8 @@ def send(
     done = threading.Event()  # Thread.join can't be called again after a signal (python/cpython#90882)
 
     def work() -> None:
+        if sys.platform != "win32":  # else the main thread may sleep on while this one gets the signal
+            signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
         try:
             results.append(receive(transfer(client, method, url, secret, body)))
         except BaseException as error:
@@ -494,18 +534,21 @@ def identity_token(registry: str) -> str:
 
 
 def github_identity_token(audience: str) -> str:
-    """Return a new identity token from the endpoint that GitHub names to jobs with the permission.
-
-    Whatever it answers can pass, even a 403 (hashicorp/vault-action#525).
-    """
+    """Return a new identity token. Whatever GitHub answers can pass, even a 403 (hashicorp/vault-action#525)."""
     from urllib.parse import quote
 
+    url, request_token = github_endpoint()
+    url += ("&" if "?" in url else "?") + "audience=" + quote(audience, safe="")
+    return send("GET", url, request_token, lambda answer: answer.token("value"))
+
+
+def github_endpoint() -> tuple[str, str]:
+    """Return where to ask GitHub, and with which token, which it only tells to jobs with the permission."""
     url = os.environ.get("ACTIONS_ID_TOKEN_REQUEST_URL")
     request_token = environment_secret("ACTIONS_ID_TOKEN_REQUEST_TOKEN")
     if not url or not request_token:
         raise AuthError(FORK if is_from_fork() else NO_PERMISSION)
-    url += ("&" if "?" in url else "?") + "audience=" + quote(audience, safe="")
-    return send("GET", url, request_token, lambda answer: answer.token("value"))
+    return url, request_token
 
 
 def is_from_fork() -> bool:
@@ -515,9 +558,14 @@ def is_from_fork() -> bool:
     return False
 
 
+def variable_of(audience: str) -> str:
+    """Return the variable for identity tokens for an audience, named as in PyPA's `id` library."""
+    return re.sub(r"[^A-Z0-9_]|^[0-9]", "_", audience.upper()) + "_ID_TOKEN"
+
+
 def ambient_identity_token(audience: str) -> str:
-    """Return the identity token that the CI put into the variable named as in PyPA's `id` library."""
-    variable = re.sub(r"[^A-Z0-9_]|^[0-9]", "_", audience.upper()) + "_ID_TOKEN"
+    """Return the identity token that the CI put into a variable."""
+    variable = variable_of(audience)
     token = environment_secret(variable)
     if not token:
         raise AuthError(NO_VARIABLE, variable=variable, audience=audience)
@@ -535,12 +583,17 @@ CLAIMS = {  # as the user knows them, of GitHub and of GitLab
 }
 
 
-def claims_of(identity_token: str) -> dict[str, str]:
-    """Return what an identity token claims about the job, unverified, for the user to compare."""
-    payload = b""
-    with contextlib.suppress(ValueError):
-        payload = base64.urlsafe_b64decode(identity_token.partition(".")[2].partition(".")[0] + "==")
-    claims = {label: dig(payload, name) for name, label in CLAIMS.items()}
+def payload_of(identity: str) -> bytes:
+    """Return the payload of an identity token, unverified: JSON, if it is a JWT."""
+    try:
+        return base64.urlsafe_b64decode(identity.partition(".")[2].partition(".")[0] + "==")
+    except ValueError:
+        return b""
+
+
+def claims_of(identity: str) -> dict[str, str]:
+    """Return what an identity token claims about the job, for the user to compare."""
+    claims = {label: dig(payload_of(identity), name) for name, label in CLAIMS.items()}
     claims["environment"] = claims["environment"] or "(none)"
     return {label: claim for label, claim in claims.items() if isinstance(claim, str)}
 
@@ -564,7 +617,7 @@ class Record:
 
     def __init__(self) -> None:
         self.path = record_path()
-        self.added: list[Grant] = []
+        self.minted: list[Grant] = []  # by this process
 
     def open(self) -> int:
         """Return a descriptor to append with. Raises AuthError or OSError if there is no safe one."""
@@ -576,7 +629,6 @@ class Record:
 
     def add(self, grant: Grant) -> None:
         """Append one access token. Raises OSError when it can't be, for a full disk, say."""
-        self.added.append(grant)
         line = json.dumps(vars(grant)) + "\n"
         while True:
             descriptor = self.open()
@@ -588,6 +640,15 @@ class Record:
                         return
             finally:
                 os.close(descriptor)
+
+    def fresh(self, registry: str) -> Grant | None:
+        """Return an access token of a registry that is good for one more upload, if there is one."""
+        with contextlib.suppress(FileNotFoundError):
+            grants, _ = read_grants(self.path)
+            for grant in grants:
+                if grant.registry == registry and 0 <= time.time() - grant.minted < FRESH_SECONDS:
+                    return grant
+        return None
 
     @contextlib.contextmanager
     def taken(self) -> Iterator[tuple[list[Grant], list[AuthError]]]:
@@ -611,19 +672,15 @@ class Record:
         errors: list[AuthError] = []
         for path in paths:
             try:
-                with open(open_own(path, os.O_RDONLY), "rb") as file:
-                    lines = file.readlines()
+                found, damaged = read_grants(path)
             except FileNotFoundError:  # another process has finished with it
                 continue
             except AuthError as error:
                 errors.append(error)
                 continue
             read.append(path)
-            for line in lines:
-                try:
-                    grants.append(parse_grant(line, path))
-                except AuthError as error:
-                    errors.append(error)
+            grants += found
+            errors += damaged
         yield grants, errors
         for path in read:
             with contextlib.suppress(FileNotFoundError):
@@ -635,6 +692,19 @@ def write_whole(descriptor: int, line: str) -> None:
     """Write a line at once, so that no other process comes between. Raises OSError if it does not fit."""
     if os.write(descriptor, line.encode()) < len(line):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def read_grants(path: str) -> tuple[list[Grant], list[AuthError]]:
+    """Return the access tokens in a file of the record, and an error for each line that holds none."""
+    grants: list[Grant] = []
+    errors: list[AuthError] = []
+    with open(open_own(path, os.O_RDONLY), "rb") as file:
+        for line in file:
+            try:
+                grants.append(parse_grant(line, path))
+            except AuthError as error:
+                errors.append(error)
+    return grants, errors
 
 
 def parse_grant(line: bytes, path: str) -> Grant:
@@ -705,6 +775,7 @@ def exchange(registry: str, identity: str, record: Record) -> Grant:
         if answer.status >= 300:
             raise answer.refusal(REFUSED, registry=registry, claims=claims_of(identity))
         grant = Grant(registry=registry, token=answer.token("token"), minted=int(time.time()))
+        record.minted.append(grant)
         record.add(grant)
         return grant
 
@@ -728,19 +799,38 @@ def revoke(grant: Grant) -> None:
             raise answer.refusal(NOT_REVOKED)
 
     persist(lambda: send("DELETE", grant.registry + TOKENS, grant.token, receive))
-    say(words(REVOKED, registry=grant.registry))
+
+
+def revoke_recorded(record: Record, wanted: Callable[[Grant], bool], *others: Grant) -> list[AuthError]:
+    """Revoke what is wanted of the record, and others. What fails stays there; returns why. Raises OSError."""
+    left: list[Grant] = []
+    with record.taken() as (grants, errors):
+        known = {grant.token for grant in grants}
+        for grant in grants + [other for other in others if other.token not in known]:
+            try:
+                if wanted(grant):
+                    revoke(grant)
+                    say(words(REVOKED, registry=grant.registry))
+                    continue
+            except AuthError as error:
+                errors.append(error)
+            left.append(grant)
+        for grant in left:
+            record.add(grant)
+    return errors
 
 
 @contextlib.contextmanager
 def revoked_on_failure(record: Record) -> Iterator[None]:
-    """Revoke what this process added to the record if the block fails or is cancelled."""
+    """Revoke what this process got if the block fails or is cancelled."""
     try:
         yield
     except BaseException:
         ignore_signals()  # what is in no record can only be revoked here and now
-        for grant in record.added:
+        for grant in record.minted:
             try:
                 revoke(grant)
+                say(words(REVOKED, registry=grant.registry))
             except AuthError as error:
                 say(f"{error}\n{STILL_ALIVE}")
         raise
@@ -751,6 +841,13 @@ def revoked_on_failure(record: Record) -> Iterator[None]:
 
 def main(url: str | None = None) -> None:
     """Get an access token from the registry at `url` and hand it over. Raises AuthError or OSError."""
+    provider = os.environ.get("INPUT_CREDENTIAL_PROVIDER") or "false"
+    if provider not in ("true", "false"):
+        raise AuthError(
+            BAD_INPUT, name="credential-provider", value=provider, wanted="It is true or false."
+        )
+    if provider == "true":
+        return set_up_cargo(os.environ.get("INPUT_REGISTRY") or "crates-io")
     registry = default_registry() if url is None else registry_url(url)
     record = Record()
     with revoked_on_failure(record), open(open_output(), "wb", buffering=0) as output:
@@ -775,27 +872,154 @@ def post() -> None:
 
     Raises AuthError when one is left over; the others are revoked all the same.
     """
-    record = Record()
-    with record.taken() as (grants, errors):
-        try:
-            token = environment_secret("CARGO_REGISTRY_TOKEN")
-            if token.startswith("cio_tp_") and token not in [grant.token for grant in grants]:
-                grants.append(Grant(registry=default_registry(), token=token, minted=int(time.time())))
-        except AuthError as error:
-            errors.append(error)
-        left = []
-        for grant in grants:
-            try:
-                revoke(grant)
-            except AuthError as error:
-                errors.append(error)
-                left.append(grant)
-        for grant in left:
-            record.add(grant)
+    others: list[Grant] = []
+    errors: list[AuthError] = []
+    try:
+        token = environment_secret("CARGO_REGISTRY_TOKEN")
+        if token.startswith("cio_tp_"):
+            others.append(Grant(registry=default_registry(), token=token, minted=int(time.time())))
+    except AuthError as error:
+        errors.append(error)
+    errors += revoke_recorded(Record(), lambda grant: True, *others)
     for problem in errors:
         say(str(problem))
     if errors:
         raise AuthError(STILL_ALIVE)
+
+
+# cargo: a token just in time
+
+INDEXES_OF_CRATES_IO = (
+    "sparse+https://index.crates.io/",
+    "https://github.com/rust-lang/crates.io-index",
+)
+
+
+def cargo_plugin() -> None:
+    """Answer one request of cargo, in version 1 of its protocol for credential providers.
+
+    https://doc.rust-lang.org/cargo/reference/credential-provider-protocol.html
+    """
+    with open(0, "rb", closefd=False) as requests, open(os.dup(1), "wb", buffering=0) as output:
+        write_whole(output.fileno(), '{"v":[1]}\n')
+        request = requests.readline(ANSWER_BYTES)
+        try:
+            record = Record()
+            with revoked_on_failure(record):
+                write_whole(output.fileno(), json.dumps(answer_cargo(request, record)) + "\n")
+        except (AuthError, OSError) as error:
+            message = str(error if isinstance(error, AuthError) else AuthError(MACHINE, reason=error))
+            refusal = {"Err": {"kind": "other", "message": message}}
+            write_whole(output.fileno(), json.dumps(refusal) + "\n")
+
+
+def answer_cargo(request: bytes, record: Record) -> dict[str, object]:
+    """Return the answer to a request of cargo. Raises AuthError or OSError for what the user must know."""
+    kind, operation, index = (
+        dig(request, "kind"),
+        dig(request, "operation"),
+        dig(request, "registry", "index-url"),
+    )
+    if dig(request, "v") != 1 or not isinstance(kind, str) or not isinstance(index, str):
+        raise AuthError(NOT_CARGO)
+    if kind != "logout" and (kind != "get" or operation not in ("read", "publish")):
+        return {"Err": {"kind": "operation-not-supported"}}
+    found = registry_of_index(index)
+    if found is None:
+        return {"Err": {"kind": "url-not-supported"}}  # cargo asks the next provider
+    registry, reading_needs_token = found
+    if kind == "logout":
+        for error in revoke_recorded(record, lambda grant: grant.registry == registry):
+            raise error
+        return {"Ok": {"kind": "logout"}}
+    if operation == "read" and not reading_needs_token:
+        token = token_of_trial(registry, record)
+        return {"Ok": {"kind": "get", "token": token, "cache": "never", "operation_independent": False}}
+    grant = record.fresh(registry) or mint(registry, record)
+    fresh = {
+        "cache": "expires",
+        "expiration": grant.minted + FRESH_SECONDS,
+        "operation_independent": False,
+    }
+    return {"Ok": {"kind": "get", "token": grant.token, **fresh}}
+
+
+def registry_of_index(index: str) -> tuple[str, bool] | None:
+    """Return the registry of an index, and whether reading it needs a token; None if it names none.
+
+    https://doc.rust-lang.org/cargo/reference/registry-index.html
+    """
+    if index in INDEXES_OF_CRATES_IO:
+        return CRATES_IO, False
+    if not index.startswith("sparse+"):
+        return None
+
+    def receive(answer: Answer) -> tuple[Any, bool]:
+        if answer.status in (408, 429) or not 200 <= answer.status < 500:
+            raise answer.failure()
+        return dig(answer.body, "api"), dig(answer.body, "auth-required") is True
+
+    url = index[len("sparse+") :].rstrip("/") + "/config.json"
+    api, reading_needs_token = persist(lambda: send("GET", url, "", receive))
+    return (registry_url(api), reading_needs_token) if isinstance(api, str) else None
+
+
+def token_of_trial(registry: str, record: Record) -> str:
+    """Return a token that is of no use, once it is sure that an upload will get one that is.
+
+    cargo asks for it before it builds, and sends it nowhere. No access token must be alive while build
+    scripts run (rust-lang/cargo#15743). Raises AuthError if there will be none.
+    """
+    if on_github():
+        grant = mint(registry, record)
+        for error in revoke_recorded(record, lambda recorded: recorded.token == grant.token):
+            raise error
+        say(words(CHECKED, registry=registry))
+        return grant.token
+    # It works only once: all that can be done is to look at it.
+    audience = audience_of(registry)
+    payload = payload_of(ambient_identity_token(audience))
+    expires = dig(payload, "exp")
+    if not isinstance(expires, (int, float)):
+        raise AuthError(
+            UNUSABLE, variable=variable_of(audience), reason="It is not a JWT with a time of expiry"
+        )
+    if expires < time.time():
+        raise AuthError(UNUSABLE, variable=variable_of(audience), reason="It has expired")
+    return "the-upload-will-ask-for-one"
+
+
+def set_up_cargo(name: str) -> None:
+    """Have cargo ask this script for tokens of the registry that it calls `name`, in the next steps."""
+    import shlex
+
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise AuthError(
+            BAD_INPUT,
+            name="registry",
+            value=name,
+            wanted="It is the name of a registry in cargo's configuration.",
+        )
+    github_endpoint()
+    launcher = os.path.join(environment("RUNNER_TEMP"), "crates-io-auth-for-cargo")
+    if sys.platform == "win32":
+        raise AuthError(NO_PROVIDER, reason="On Windows cargo can't start a script")
+    if len(launcher.split()) > 1:
+        raise AuthError(
+            NO_PROVIDER, reason=f"cargo splits the path of its provider at spaces: {launcher}"
+        )
+    registry = "REGISTRY" if name == "crates-io" else "REGISTRIES_" + name.upper().replace("-", "_")
+    if os.environ.get(f"CARGO_{registry}_TOKEN"):
+        annotate("warning", words(TOKEN_IGNORED, variable=f"CARGO_{registry}_TOKEN"))
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(launcher)
+    with open(os.open(launcher, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o700), "w") as file:
+        file.write(
+            f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -I -S {shlex.quote(os.path.abspath(__file__))} "$@"\n'
+        )
+    with open(environment("GITHUB_ENV"), "a") as variables:
+        variables.write(f"CARGO_{registry}_CREDENTIAL_PROVIDER={launcher}\n")
+    say(words(PROVIDER, variable=f"CARGO_{registry}_CREDENTIAL_PROVIDER"))
 
 
 # The command line
@@ -820,6 +1044,8 @@ def task_of(arguments: list[str]) -> Callable[[], None] | None:
     """Return what the command line asks for; None if that makes no sense."""
     if arguments == ["post"]:
         return post
+    if arguments == ["--cargo-plugin"]:
+        return cargo_plugin
     if arguments == ["--help"]:
         return lambda: print(__doc__, flush=True)
     if arguments == ["--version"]:

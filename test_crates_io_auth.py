@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import concurrent.futures
 import contextlib
+import hashlib
 import http.server
 import io
 import json
@@ -237,6 +238,8 @@ class FakeRegistry(Fake):
         self.used: set[str] = set()
         self.minted: list[str] = []
         self.revoked: list[str] = []
+        self.config: object = {"dl": f"{self.url}/dl", "api": self.url}
+        self.published: dict[str, str] = {}
 
     def live(self) -> set[str]:
         """Return the access tokens that still work."""
@@ -246,6 +249,10 @@ class FakeRegistry(Fake):
     def behave(self, handler: Handler) -> None:
         if not handler.headers.get("User-Agent"):
             handler.answer(403, b"We require that all requests include a `User-Agent` header.")
+        elif handler.path.startswith("/index/"):
+            self.index(handler)
+        elif (handler.command, handler.path) == ("PUT", "/api/v1/crates/new"):
+            self.publish(handler)
         elif not handler.path.endswith(TOKENS):
             handler.refuse(404, "Not Found")
         elif handler.command == "POST":
@@ -254,6 +261,34 @@ class FakeRegistry(Fake):
             self.revoke(handler)
         else:
             handler.refuse(405, "Method Not Allowed")
+
+    def index(self, handler: Handler) -> None:
+        """Answer as a sparse index does."""
+        name = handler.path.rpartition("/")[2]
+        if name == "config.json" and self.config is not None:
+            handler.answer(200, self.config)
+        elif name in self.published:
+            handler.answer(200, self.published[name].encode())
+        else:
+            handler.answer(404)
+
+    def publish(self, handler: Handler) -> None:
+        """Take a crate from whoever has a live access token."""
+        if handler.headers["Authorization"] not in self.live():
+            return handler.refuse(403, "authentication failed")
+        body = handler.request_read.body
+        (size,) = struct.unpack_from("<I", body)
+        crate = json.loads(body[4 : 4 + size])
+        line = {
+            "name": crate["name"],
+            "vers": crate["vers"],
+            "cksum": hashlib.sha256(body[8 + size :]).hexdigest(),
+            "deps": [{**dep, "req": dep["version_req"], "registry": None} for dep in crate["deps"]],
+            "features": {},
+            "yanked": False,
+        }
+        self.published[crate["name"]] = json.dumps(line) + "\n"
+        handler.answer(200, {"warnings": {"invalid_categories": [], "invalid_badges": [], "other": []}})
 
     def exchange(self, handler: Handler) -> None:
         if handler.headers["Content-Type"] != "application/json":
@@ -415,6 +450,7 @@ class Process:
     def __init__(self, world: World, command: list[str], env: dict[str, str], **more: Any) -> None:
         self.world = world
         self.env = env
+        self.for_cargo = False
         more = {
             "stdin": subprocess.DEVNULL,
             "stdout": subprocess.PIPE,
@@ -446,7 +482,9 @@ class Process:
                 line for line in stderr.splitlines() if not line.startswith("::add-mask::")
             )
             outputs = re.sub(r"^token=\S+$", "", outputs, flags=re.MULTILINE)
-        elif result.status == 0:
+        if self.for_cargo:
+            stdout = re.sub(r'"token": "[^"]*"', "", stdout)
+        elif result.status == 0 and not on_github:
             stdout = re.sub(r"\A\S+\n\Z", "", stdout)
         for text in (stdout, stderr, outputs, result.summary):
             assert not any(secret in text for secret in secrets), f"a secret shows: {result}"
@@ -506,24 +544,59 @@ def trickle(head: bytes) -> Callable[[Handler], None]:
 
 def demo() -> int:
     """Show the script at work, as a workflow's log would show it."""
-    with tempfile.TemporaryDirectory() as folder, new_world(Path(folder)) as world:
-        print("A fake GitHub and a fake registry listen on this machine. Nothing else is asked.\n")
-        print("$ crates_io_auth.py                     (as the action's step in a workflow)")
-        result = world.run(env=world.on_github())
-        token = result.token
-        show(result, hidden=[*world.github.issued, token])
-        print(f"  the output `token`:  {token[:7]}{'*' * 32}\n")
-        print("What reached the registry:")
-        for request in world.registry.requests:
-            print(f"  {request.method} {request.path}  ({request.headers['user-agent']})")
-        print(f"  access tokens alive: {len(world.registry.live())}\n")
-        print(
-            "$ crates_io_auth.py post                (as the action's post step, at the end of the job)"
-        )
-        revoked = world.run("post", env=world.on_github())
-        show(revoked, hidden=[])
-        print(f"  access tokens alive: {len(world.registry.live())}")
-        return result.status or revoked.status or len(world.registry.live())
+    print("A fake GitHub and a fake registry listen on this machine. Nothing else is asked.\n")
+    scenes = [scene_of_an_output, *([scene_of_cargo] if shutil.which("cargo") else [])]
+    for scene in scenes:
+        with tempfile.TemporaryDirectory() as folder, new_world(Path(folder)) as world:
+            statuses = scene(world)
+            print(
+                "$ crates_io_auth.py post                (the action's post step, at the end of the job)"
+            )
+            post = world.run("post", env=world.on_github())
+            show(post, hidden=[])
+            print(f"  access tokens alive: {len(world.registry.live())}\n")
+            if any(statuses) or post.status or world.registry.live() or not world.registry.minted:
+                return 1
+    return 0
+
+
+def scene_of_an_output(world: World) -> list[int]:
+    """Get a token as the action does."""
+    print("1. A token for one step\n")
+    print("$ crates_io_auth.py                     (the action's step in a workflow)")
+    result = world.run(env=world.on_github())
+    show(result, hidden=[*world.github.issued, *world.registry.minted])
+    if result.status == 0:
+        print(f"  the output `token`:  {result.token[:7]}{'*' * 32}\n")
+    print("What reached the registry:")
+    for request in world.registry.requests:
+        print(f"  {request.method} {request.path}  ({request.headers['user-agent']})")
+    print(f"  access tokens alive: {len(world.registry.live())}\n")
+    return [result.status]
+
+
+def scene_of_cargo(world: World) -> list[int]:
+    """Let the real cargo publish a workspace of three crates."""
+    print("2. Tokens just in time: cargo publishes three crates, each with a curious build script\n")
+    print(
+        "$ crates_io_auth.py                     (the action's step, with `credential-provider: true`)"
+    )
+    world.temp = world.folder / "runner-temp"  # without a space
+    world.temp.mkdir()
+    (world.folder / "env").touch()
+    step = {**for_cargo(world), "GITHUB_ENV": str(world.folder / "env")}
+    inputs = {"INPUT_CREDENTIAL_PROVIDER": "true", "INPUT_REGISTRY": "local"}
+    set_up = world.run(env=world.on_github(**step, **inputs))
+    show(set_up, hidden=[])
+    variable, _, value = (world.folder / "env").read_text().rstrip("\n").partition("=")
+    print("\n$ cargo publish --workspace             (the next step: no token in any variable)")
+    result = cargo(world, world.on_github(**step, **{variable: value}))
+    show(result, hidden=[*world.github.issued, *world.registry.minted])
+    saw = "".join(path.read_text() for path in (world.folder / "spied").iterdir())
+    print(f"\n  crates published: {', '.join(world.registry.published)}")
+    print(f"  tokens that the build scripts saw: {sum(token in saw for token in world.registry.minted)}")
+    print(f"  access tokens alive: {len(world.registry.live())}\n")
+    return [set_up.status, result.status]
 
 
 def show(result: Result, hidden: list[str]) -> None:
@@ -2079,6 +2152,421 @@ def test_two_dozen_mains_and_several_posts_at_once_lose_no_token(tmp_path: Path)
         assert set(world.registry.revoked) == set(world.registry.minted)
 
 
+# cargo
+
+
+SPY = """\
+fn look(folder: &std::path::Path, seen: &mut String) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() { look(&path, seen) } else {
+            let bytes = std::fs::read(&path).unwrap_or_default();
+            seen.push_str(&format!("{}={}\\n", path.display(), String::from_utf8_lossy(&bytes)));
+        }
+    }
+}
+fn main() {
+    let mut seen = String::new();
+    for (name, value) in std::env::vars() { seen.push_str(&format!("{name}={value}\\n")); }
+    look(std::path::Path::new(&std::env::var("RUNNER_TEMP").unwrap()), &mut seen);
+    let file = std::path::Path::new(&std::env::var("SPY").unwrap()).join(std::env::var("CARGO_PKG_NAME").unwrap());
+    std::fs::write(file, seen).unwrap();
+}
+"""
+
+
+def workspace(world: World) -> Path:
+    """Make a workspace of three crates that depend on each other, each with a build script that spies."""
+    root = world.folder / "workspace"
+    for number, name in enumerate(["alpha", "beta", "gamma"]):
+        before = ["alpha", "beta"][number - 1 : number] if number else []
+        needs = "".join(
+            f'{dep} = {{ path = "../{dep}", version = "0.1.0", registry = "local" }}\n' for dep in before
+        )
+        (root / name / "src").mkdir(parents=True)
+        (root / name / "src/lib.rs").write_text("")
+        (root / name / "build.rs").write_text(SPY)
+        (root / name / "Cargo.toml").write_text(
+            f'[package]\nname = "{name}"\nversion = "0.1.0"\nedition = "2021"\ndescription = "x"\n'
+            f'license = "MIT"\npublish = ["local"]\n[dependencies]\n{needs}'
+        )
+    (root / "Cargo.toml").write_text(
+        '[workspace]\nresolver = "2"\nmembers = ["alpha", "beta", "gamma"]\n'
+    )
+    return root
+
+
+def for_cargo(world: World) -> dict[str, str | None]:
+    """Return what cargo needs in its environment, with the fake as its registry `local`."""
+    spied = world.folder / "spied"
+    spied.mkdir(exist_ok=True)
+    return {
+        "HOME": os.environ.get("HOME"),
+        "RUSTUP_HOME": os.environ.get("RUSTUP_HOME"),
+        "CARGO_HOME": str(world.folder / "cargo"),
+        "CARGO_REGISTRIES_LOCAL_INDEX": f"sparse+{world.registry.url}/index/",
+        "CARGO_TERM_COLOR": "never",
+        "SPY": str(spied),
+    }
+
+
+def cargo(world: World, env: dict[str, str], *arguments: str) -> Result:
+    """Publish the workspace with the real cargo."""
+    command = [
+        program("cargo"),
+        "publish",
+        "--workspace",
+        "--registry",
+        "local",
+        "--allow-dirty",
+        *arguments,
+    ]
+    return world.start_command(command, env=env, cwd=workspace(world)).finish(120)
+
+
+def set_up(world: World, **more: str | None) -> dict[str, str]:
+    """Run the action with `credential-provider: true`, and return the environment of the next step."""
+    world.temp = world.folder / "runner-temp"  # without a space
+    world.temp.mkdir()
+    (world.folder / "env").touch()
+    step = {
+        **for_cargo(world),
+        "RUNNER_TEMP": str(world.temp),
+        "GITHUB_ENV": str(world.folder / "env"),
+        **more,
+    }
+    result = run_as_the_runner(world, **step, INPUT_CREDENTIAL_PROVIDER="true", INPUT_REGISTRY="local")
+    assert (result.status, result.outputs) == (0, ""), result
+    assert not world.registry.requests + world.github.requests
+    variable, value = (world.folder / "env").read_text().rstrip("\n").split("=", 1)
+    assert variable == "CARGO_REGISTRIES_LOCAL_CREDENTIAL_PROVIDER"
+    assert stat.S_IMODE(os.stat(value).st_mode) == 0o700
+    return world.on_github(**step, **{variable: value})
+
+
+def assert_nothing_was_spied(world: World) -> None:
+    """Fail if a build script saw an identity token or an access token, dead or alive."""
+    reports = [path.read_text() for path in (world.folder / "spied").iterdir()]
+    assert len(reports) == 3
+    for report in reports:
+        assert "RUNNER_TEMP=" in report
+        assert not any(token in report for token in world.registry.minted)
+        assert not any(token in report for token in world.github.issued)
+
+
+def test_cargo_publishes_a_workspace_and_no_build_script_ever_sees_a_token(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        env = set_up(world)
+        result = cargo(world, env)
+        assert result.status == 0, result
+        assert sorted(world.registry.published) == ["alpha", "beta", "gamma"]
+        assert_nothing_was_spied(world)
+        # One to see that there will be one, dead before anything was built, and one for the uploads.
+        methods = [r.method for r in world.registry.requests if r.path == TOKENS]
+        assert methods == ["POST", "DELETE", "POST"]
+        assert result.stderr.index("the one that showed it is revoked again") < result.stderr.index(
+            "Compiling"
+        )
+        assert world.run("post", env=env).status == 0
+        assert not world.registry.live()
+
+
+def test_a_single_use_identity_token_carries_a_whole_workspace(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        provider = {"CARGO_REGISTRIES_LOCAL_CREDENTIAL_PROVIDER": str(SCRIPT)}
+        path = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
+        temp = str(world.temp)
+        env = world.on_gitlab(**for_cargo(world), **provider, PATH=path, RUNNER_TEMP=temp)
+        spied_identity = world.github.issued.pop()  # it is in the environment, as GitLab puts it there
+        result = cargo(world, env)
+        assert result.status == 0, result
+        assert sorted(world.registry.published) == ["alpha", "beta", "gamma"]
+        assert_nothing_was_spied(world)
+        assert len(world.registry.minted) == 1
+        assert spied_identity not in result.stderr
+        assert world.run("post", env=env).status == 0
+        assert not world.registry.live()
+
+
+def test_a_refusal_stops_cargo_before_it_builds_anything(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        env = set_up(world)
+        world.registry.faults = []
+        refuse = status(400, {"errors": [{"detail": "No Trusted Publishing config found"}]})
+        world.registry.behave = lambda handler: (  # type: ignore[method-assign]
+            refuse(handler)
+            if handler.command == "POST"
+            else FakeRegistry.behave(world.registry, handler)
+        )
+        result = cargo(world, env)
+        assert result.status != 0
+        assert "Compiling" not in result.stderr
+        assert "It answered HTTP 400: No Trusted Publishing config found" in result.stderr
+        assert "repository: octo/crate" in result.stderr
+        assert not (world.folder / "spied/alpha").exists()
+
+
+def test_a_missing_permission_stops_cargo_before_it_builds_anything(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        env = set_up(world)
+        del env["ACTIONS_ID_TOKEN_REQUEST_URL"]
+        result = cargo(world, env)
+        assert result.status != 0
+        assert "Compiling" not in result.stderr
+        assert "id-token: write" in result.stderr
+
+
+def test_a_token_in_the_environment_is_ignored_by_cargo_and_the_action_says_so(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        env = set_up(world, CARGO_REGISTRIES_LOCAL_TOKEN="a-long-lived-one")
+        result = cargo(world, env)
+        assert result.status == 0
+        assert "will be ignored" in result.stderr
+        used = {r.headers["authorization"] for r in world.registry.requests if r.method == "PUT"}
+        assert used <= set(world.registry.minted)
+        step = world.on_github(
+            INPUT_CREDENTIAL_PROVIDER="true",
+            RUNNER_TEMP=str(world.temp),
+            GITHUB_ENV=str(world.folder / "env"),
+            CARGO_REGISTRY_TOKEN="a-long-lived-one",
+        )
+        said = world.run(env=step).stderr
+        assert said.startswith("::warning title=CARGO_REGISTRY_TOKEN is set%2C and cargo ignores it::")
+
+
+# The action as cargo's provider
+
+
+@each_of(
+    crates_io=(None, "CARGO_REGISTRY_CREDENTIAL_PROVIDER"),
+    another=("my-registry", "CARGO_REGISTRIES_MY_REGISTRY_CREDENTIAL_PROVIDER"),
+)
+def test_the_variable_is_named_after_cargo_s_name_of_the_registry(
+    tmp_path: Path, case: tuple[str | None, str]
+) -> None:
+    with new_world(tmp_path) as world:
+        (tmp_path / "env").touch()
+        step = {
+            "INPUT_CREDENTIAL_PROVIDER": "true",
+            "INPUT_REGISTRY": case[0],
+            "RUNNER_TEMP": str(tmp_path),
+        }
+        env = world.on_github(GITHUB_ENV=str(tmp_path / "env"), **step)
+        for _ in range(2):  # a second time, as for a second registry, is fine
+            assert world.run(env=env).status == 0
+        launcher = str(tmp_path / "crates-io-auth-for-cargo")
+        assert (tmp_path / "env").read_text() == f"{case[1]}={launcher}\n" * 2
+
+
+@each_of(
+    space_in_the_path=({}, "cargo splits the path of its provider at spaces"),
+    no_permission=({"ACTIONS_ID_TOKEN_REQUEST_TOKEN": None}, "id-token: write"),
+    bad_name=({"INPUT_REGISTRY": "a\nB=c"}, "The input registry can't be"),
+    bad_value=({"INPUT_CREDENTIAL_PROVIDER": "yes"}, "The input credential-provider can't be yes"),
+)
+def test_what_can_t_work_with_cargo_is_said_by_the_action(
+    tmp_path: Path, case: tuple[dict[str, str | None], str]
+) -> None:
+    with new_world(tmp_path) as world:
+        (tmp_path / "env").touch()
+        step = {"INPUT_CREDENTIAL_PROVIDER": "true", "GITHUB_ENV": str(tmp_path / "env"), **case[0]}
+        result = world.run(env=world.on_github(**step))
+        assert result.status == 1
+        assert case[1] in result.stderr
+        assert (tmp_path / "env").read_text() == ""
+
+
+# cargo's protocol
+
+
+def ask(world: World, env: dict[str, str], request: object, **more: Any) -> Any:
+    """Send the script one line as cargo does, and return its answer."""
+    line = request if isinstance(request, bytes) else json.dumps(request).encode() + b"\n"
+    with tempfile.TemporaryFile() as stdin:
+        stdin.write(line)
+        stdin.seek(0)
+        command = [sys.executable, "-I", "-S", str(SCRIPT), "--cargo-plugin"]
+        process = world.start_command(command, env=env, stdin=stdin, **more)
+        process.for_cargo = True
+        result = process.finish()
+    assert result.status == 0, result
+    hello, answer = result.stdout.splitlines()
+    assert hello == '{"v":[1]}'
+    return json.loads(answer)
+
+
+def about(
+    world: World, kind: str = "get", operation: str | None = "publish", **more: object
+) -> dict[str, object]:
+    """Return a request of cargo."""
+    index = {"index-url": f"sparse+{world.registry.url}/index/", "name": "local"}
+    request = {"v": 1, "registry": index, "kind": kind, "operation": operation, **more}
+    return {name: value for name, value in request.items() if value is not None}
+
+
+def test_get_publish_mints_once_and_hands_the_same_token_out_for_25_minutes(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        env = world.on_github()
+        before = int(time.time())
+        answer = ask(world, env, about(world, name="alpha", vers="0.1.0", cksum="0"))["Ok"]
+        assert 25 * 60 + before <= answer.pop("expiration") <= 25 * 60 + time.time()
+        (token,) = world.registry.minted
+        expected = {"kind": "get", "token": token, "cache": "expires", "operation_independent": False}
+        assert answer == expected
+        assert ask(world, env, about(world))["Ok"]["token"] == token
+        # The same, 25 minutes later.
+        (record,) = world.records()
+        record.write_text(
+            re.sub(r"\d{10}", lambda match: str(int(match[0]) - 25 * 60), record.read_text())
+        )
+        assert ask(world, env, about(world))["Ok"]["token"] == world.registry.minted[1] != token
+        assert world.run("post", env=env).status == 0
+        assert not world.registry.live()
+
+
+def test_get_read_on_github_tries_it_out_and_leaves_no_token_alive_or_recorded(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        other = ask(world, world.on_github(), about(world))["Ok"]["token"]
+        answer = ask(world, world.on_github(), about(world, operation="read"))["Ok"]
+        assert answer["token"] == world.registry.minted[1]
+        assert answer["cache"] == "never"
+        assert world.registry.live() == {other}
+        assert [json.loads(path.read_text())["token"] for path in world.records()] == [other]
+
+
+def test_get_read_hands_out_a_live_token_where_the_index_needs_one(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        world.registry.config = {"dl": "x", "api": world.registry.url, "auth-required": True}
+        answer = ask(world, world.on_github(), about(world, operation="read"))["Ok"]
+        assert world.registry.live() == {answer["token"]}
+        assert world.run("post", env=world.on_github()).status == 0
+        assert not world.registry.live()
+
+
+def test_get_read_elsewhere_only_looks_at_the_identity_token(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        answer = ask(world, world.on_gitlab(), about(world, operation="read"))["Ok"]
+        assert answer["cache"] == "never"
+        assert not world.registry.minted
+        for token, problem in {
+            None: "There is no identity token in",
+            "not-a-jwt": "It is not a JWT",
+            world.github.issue(world.registry.audience, exp=int(time.time()) - 60): "It has expired",
+            world.github.issue(world.registry.audience, exp="soon"): "It is not a JWT",
+        }.items():
+            env = world.on_gitlab(**{world.variable(): token})
+            answer = ask(world, env, about(world, operation="read"))
+            assert problem in answer["Err"]["message"]
+
+
+def test_logout_revokes_the_tokens_of_that_registry_alone(tmp_path: Path) -> None:
+    with new_world(tmp_path / "a") as world, new_world(tmp_path / "b") as other:
+        mine = ask(world, world.on_github(), about(world))["Ok"]["token"]
+        env = other.on_github(RUNNER_TEMP=str(world.temp))
+        theirs = ask(other, env, about(other))["Ok"]["token"]
+        assert ask(world, world.on_github(), about(world, "logout", None)) == {"Ok": {"kind": "logout"}}
+        assert world.registry.revoked == [mine]
+        assert other.registry.live() == {theirs}
+        assert other.run("post", env=env).status == 0
+        assert not other.registry.live()
+
+
+@each_of(
+    login=("login", None),
+    yank=("get", "yank"),
+    unyank=("get", "unyank"),
+    owners=("get", "owners"),
+    something_new=("get", "dance"),
+    no_operation=("get", None),
+    another_kind=("dance", None),
+)
+def test_whatever_else_cargo_wants_is_not_supported(
+    tmp_path: Path, case: tuple[str, str | None]
+) -> None:
+    with new_world(tmp_path) as world:
+        answer = ask(world, world.on_github(), about(world, *case))
+        assert answer == {"Err": {"kind": "operation-not-supported"}}
+        assert not world.registry.requests
+
+
+@each_of(git="https://git.example/index", missing="sparse+{url}/nothing/", no_api="sparse+{url}/index/")
+def test_an_index_that_names_no_registry_is_left_to_the_next_provider(tmp_path: Path, case: str) -> None:
+    with new_world(tmp_path) as world:
+        world.registry.config = {"dl": "x"}
+        registry = {"index-url": case.format(url=world.registry.url), "name": "x"}
+        answer = ask(world, world.on_github(), about(world, registry=registry))
+        assert answer == {"Err": {"kind": "url-not-supported"}}
+
+
+@each_of(sparse="sparse+https://index.crates.io/", git="https://github.com/rust-lang/crates.io-index")
+def test_crates_io_is_known_by_both_names_of_its_index(tmp_path: Path, case: str) -> None:
+    with new_world(tmp_path) as world:
+        answer = ask(world, world.base(), about(world, registry={"index-url": case, "name": None}))
+        assert answer["Err"]["kind"] == "other"
+        assert answer["Err"]["message"].startswith("There is no identity token in CRATES_IO_ID_TOKEN\n")
+
+
+@each_of(
+    plain_http_index=("sparse+http://evil.example/index/", None),
+    odd_index=("sparse+https://user@evil.example/index/", None),
+    plain_http_api=(None, "http://evil.example"),
+    odd_api=(None, "https://evil.example/?x"),
+)
+def test_index_and_api_pass_the_gate_of_every_url(
+    tmp_path: Path, case: tuple[str | None, str | None]
+) -> None:
+    with new_world(tmp_path) as world:
+        world.registry.config = {"dl": "x", "api": case[1]}
+        index = case[0] or f"sparse+{world.registry.url}/index/"
+        answer = ask(world, world.on_github(), about(world, registry={"index-url": index}))
+        assert "A secret must not be sent to" in answer["Err"]["message"]
+        assert not world.registry.minted
+
+
+@each_of(
+    nothing=b"",
+    garbage=b"\xff\x00{{{\n",
+    no_line_end=b"{",
+    another_version=b'{"v":2,"kind":"get","operation":"publish","registry":{"index-url":"sparse+https://x/"}}\n',
+    another_shape=b'[{"v":1}]\n',
+    no_registry=b'{"v":1,"kind":"get","operation":"read"}\n',
+    deep=b"[" * 200_000 + b"\n",
+    endless=b"x" * 2_000_000,
+)
+def test_nonsense_on_stdin_gets_an_error_that_cargo_can_show(tmp_path: Path, case: bytes) -> None:
+    with new_world(tmp_path) as world:
+        error = ask(world, world.on_github(), case)["Err"]
+        assert error["kind"] == "other"
+        assert error["message"].startswith("This is not a request of cargo")
+
+
+def test_a_refusal_tells_cargo_what_the_command_line_tells_the_user(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        refuse = status(400, {"errors": [{"detail": "Nope"}]})
+        world.registry.faults = [None, refuse]
+        error = ask(world, world.on_gitlab(), about(world))["Err"]
+        world.registry.faults = [refuse]
+        said = world.run(env=world.on_gitlab()).stderr
+        assert f"error: {error['message']}\n" == said
+
+
+def test_a_token_that_cargo_does_not_take_is_revoked(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        reader, writer = os.pipe()
+        process = world.start(
+            "--cargo-plugin", env=world.on_github(), stdin=subprocess.PIPE, stdout=writer
+        )
+        os.close(writer)
+        assert os.read(reader, 100) == b'{"v":[1]}\n'
+        os.close(reader)
+        process.popen.stdin.write(json.dumps(about(world)).encode() + b"\n")  # type: ignore[union-attr]
+        process.popen.stdin.close()  # type: ignore[union-attr]
+        process.popen.stdin = None
+        assert process.finish().status == 1
+        assert world.registry.minted
+        assert not world.registry.live()
+
+
 # What a machine thinks of
 
 
@@ -2304,10 +2792,24 @@ def test_without_python_the_post_hook_fails_with_a_message(tmp_path: Path) -> No
 def test_the_demo_shows_a_token_that_lives_and_then_is_dead(tmp_path: Path) -> None:
     with new_world(tmp_path) as world:
         command = [sys.executable, str(Path(__file__).resolve())]
-        result = world.start_command(command, env=world.base()).finish()
+        nothing_but_python = {"PATH": os.path.dirname(sys.executable)}
+        result = world.start_command(command, env=world.base(**nothing_but_python)).finish()
         assert result.status == 0, result
-        assert "access tokens alive: 1\n" in result.stdout
-        assert result.stdout.endswith("access tokens alive: 0\n")
+        assert result.stdout.startswith("A fake GitHub and a fake registry")
+        alive = re.findall(r"access tokens alive: ([0-9]+)", result.stdout)
+        assert alive == ["1", "0"]
+
+
+def test_the_demo_shows_cargo_at_work_too(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        cargo_too = {name: os.environ.get(name) for name in ("HOME", "RUSTUP_HOME")}
+        path = os.pathsep.join([os.path.dirname(program("cargo")), os.environ["PATH"]])
+        command = [sys.executable, str(Path(__file__).resolve())]
+        result = world.start_command(command, env=world.base(PATH=path, **cargo_too)).finish(120)
+        assert result.status == 0, result
+        assert "crates published: alpha, beta, gamma\n" in result.stdout
+        assert "tokens that the build scripts saw: 0\n" in result.stdout
+        assert re.findall(r"access tokens alive: ([0-9]+)", result.stdout) == ["1", "0"] * 2
 
 
 def test_requests_that_take_too_long_are_given_up_and_tried_again() -> None:
