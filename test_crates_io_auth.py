@@ -640,30 +640,36 @@ def program(name: str) -> str:
     return str(path)
 
 
-# Some requests take 30 seconds to be given up. They start first, run beside all other tests, and are
-# looked at in the last ones.
-SLOW: dict[str, tuple[World, Process]] = {}
+# What waits a lot or compiles goes on beside all other tests, from the first of them on.
+BACKGROUND: dict[Callable[[Path], None], concurrent.futures.Future[None]] = {}
+QUEUED: list[Callable[[Path], None]] = []
+POOL = concurrent.futures.ThreadPoolExecutor(8)
+
+
+def in_background(check: Callable[[Path], None]) -> Callable[[], None]:
+    """Start a test with the first one, and look at its result when its turn comes."""
+
+    def test() -> None:
+        BACKGROUND[check].result()
+
+    QUEUED.append(check)
+    test.__name__ = check.__name__
+    return test
 
 
 def setup_module() -> None:
-    faults = {
-        "a silent registry": silence,
-        "headers that trickle": trickle(b"HTTP/1.1 200 OK\r\nX-Slow: "),
-        "a body that trickles": trickle(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"),
-    }
-    for name, fault in faults.items():
-        world = World(Path(tempfile.mkdtemp()))
-        world.registry.faults = [fault]
-        SLOW[name] = world, world.start(env=world.on_github())
-    world = World(Path(tempfile.mkdtemp()))
-    world.github.faults = [silence]
-    SLOW["a silent GitHub"] = world, world.start(env=world.on_github())
+    for check in reversed(QUEUED):  # the last first, for it takes the longest
+        BACKGROUND[check] = POOL.submit(run_in_new_folder, check)
 
 
 def teardown_module() -> None:
-    for world, _ in SLOW.values():
-        world.close()
-        shutil.rmtree(world.folder)
+    for future in BACKGROUND.values():
+        future.cancel()
+
+
+def run_in_new_folder(check: Callable[[Path], None]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        check(Path(folder))
 
 
 def transcript(world: World, text: str) -> str:
@@ -1104,6 +1110,7 @@ def test_a_refusal_without_detail_shows_how_it_begins(tmp_path: Path, case: byte
         assert f"It answered HTTP 403: {case.decode()}" in result.stderr
 
 
+@in_background
 def test_a_single_use_identity_token_is_not_used_twice_on_github(tmp_path: Path) -> None:
     with new_world(tmp_path) as world:
         world.registry.faults = [lose_the_answer]
@@ -1114,6 +1121,7 @@ def test_a_single_use_identity_token_is_not_used_twice_on_github(tmp_path: Path)
         assert result.token == world.registry.minted[1]
 
 
+@in_background
 def test_elsewhere_a_lost_answer_ends_in_a_message_that_explains_it(tmp_path: Path) -> None:
     with new_world(tmp_path) as world:
         world.registry.faults = [lose_the_answer]
@@ -1467,6 +1475,7 @@ CAN_PASS = {
 }
 
 
+@in_background
 @each_of(github="github", registry="registry")
 def test_what_can_pass_is_tried_again(tmp_path: Path, case: str) -> None:
     with contextlib.ExitStack() as stack:
@@ -1485,6 +1494,7 @@ def test_what_can_pass_is_tried_again(tmp_path: Path, case: str) -> None:
             assert len(set(sent)) == len(sent) == (1 if case == "github" else 2), name
 
 
+@in_background
 @each_of(reset=hang_up, error_503=status(503), lost=lose_the_answer)
 def test_a_revocation_is_tried_again(tmp_path: Path, case: Callable[[Handler], None]) -> None:
     with new_world(tmp_path) as world:
@@ -1532,6 +1542,7 @@ registry has moved, use its new URL. Then run the job again.
         )
 
 
+@in_background
 @each_of(
     none=("", (0.7, 1.3)),
     seconds=("2", (2, 2)),
@@ -1565,6 +1576,7 @@ def test_a_long_retry_after_is_cut_to_30_seconds(tmp_path: Path, case: str) -> N
         assert b"Trying again in 30 s." in lines
 
 
+@in_background
 @each_of(**{str(code): code for code in (301, 302, 303, 307, 308)})
 def test_a_redirect_is_never_followed(tmp_path: Path, case: int) -> None:
     with new_world(tmp_path / "a") as world, new_world(tmp_path / "b") as elsewhere:
@@ -1630,6 +1642,7 @@ def test_plain_http_to_this_machine_never_goes_through_a_proxy(tmp_path: Path) -
         assert not proxy.requests
 
 
+@in_background
 def test_an_endless_answer_is_not_read_beyond_a_mebibyte(tmp_path: Path) -> None:
     def endless(handler: Handler) -> None:
         handler.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
@@ -1686,6 +1699,7 @@ def assert_harmless(result: Result) -> None:
         assert result.summary.endswith("\n```\n")
 
 
+@in_background
 @each_of(
     detail_of_the_registry=lambda world: world.registry.faults.append(
         status(400, {"errors": [{"detail": HOSTILE}]})
@@ -1915,6 +1929,7 @@ DAMAGED = {
 }
 
 
+@in_background
 @each_of(**{name.replace(" ", "_"): line for name, line in DAMAGED.items()})
 def test_good_lines_of_a_damaged_record_are_revoked(tmp_path: Path, case: bytes) -> None:
     with new_world(tmp_path) as world:
@@ -1987,6 +2002,7 @@ def in_flight(fake: Fake) -> threading.Event:
 SIGNALS = {"int": signal.SIGINT, "term": signal.SIGTERM}
 
 
+@in_background
 @each_of(**SIGNALS)
 def test_cancelled_while_github_is_asked(tmp_path: Path, case: signal.Signals) -> None:
     with new_world(tmp_path) as world:
@@ -2000,6 +2016,7 @@ def test_cancelled_while_github_is_asked(tmp_path: Path, case: signal.Signals) -
         assert not world.registry.requests
 
 
+@in_background
 @each_of(**SIGNALS)
 def test_cancelled_while_it_waits_to_try_again(tmp_path: Path, case: signal.Signals) -> None:
     with new_world(tmp_path) as world:
@@ -2012,6 +2029,7 @@ def test_cancelled_while_it_waits_to_try_again(tmp_path: Path, case: signal.Sign
         assert result.stderr.startswith("error: Cancelled\n")
 
 
+@in_background
 @each_of(**SIGNALS)
 def test_cancelled_while_the_token_can_t_be_handed_over(tmp_path: Path, case: signal.Signals) -> None:
     with new_world(tmp_path) as world:
@@ -2034,6 +2052,7 @@ def test_cancelled_while_the_token_can_t_be_handed_over(tmp_path: Path, case: si
         assert not world.registry.live()
 
 
+@in_background
 @each_of(**SIGNALS)
 def test_post_cancelled_keeps_what_it_has_not_revoked(tmp_path: Path, case: signal.Signals) -> None:
     with new_world(tmp_path) as world:
@@ -2052,6 +2071,7 @@ def test_post_cancelled_keeps_what_it_has_not_revoked(tmp_path: Path, case: sign
         assert not world.registry.live()
 
 
+@in_background
 def test_cancelled_while_a_token_that_is_in_no_record_is_revoked_it_is_revoked(tmp_path: Path) -> None:
     import resource
 
@@ -2066,6 +2086,7 @@ def test_cancelled_while_a_token_that_is_in_no_record_is_revoked_it_is_revoked(t
         assert not world.registry.live()
 
 
+@in_background
 def test_both_signals_at_once_are_one(tmp_path: Path) -> None:
     with new_world(tmp_path) as world:
         reached = in_flight(world.registry)
@@ -2107,6 +2128,7 @@ def killed(world: World, function: str, count: int, *arguments: str) -> bool:
     return world.start_command(command, env=world.on_github()).finish().status == -signal.SIGKILL
 
 
+@in_background
 @each_of(**{f"line_{count}": count for count in range(1, 41)})
 def test_killed_at_any_line_after_the_token_was_recorded_post_revokes_it(
     tmp_path: Path, case: int
@@ -2118,6 +2140,7 @@ def test_killed_at_any_line_after_the_token_was_recorded_post_revokes_it(
         assert not world.registry.live()
 
 
+@in_background
 @each_of(**{f"line_{count}": count for count in range(1, 121, 4)})
 def test_post_killed_at_any_line_leaves_what_it_has_not_revoked_to_the_next(
     tmp_path: Path, case: int
@@ -2132,6 +2155,7 @@ def test_post_killed_at_any_line_leaves_what_it_has_not_revoked_to_the_next(
 # Many at once
 
 
+@in_background
 def test_two_dozen_mains_and_several_posts_at_once_lose_no_token(tmp_path: Path) -> None:
     with new_world(tmp_path) as world:
         started = []
@@ -2254,6 +2278,7 @@ def assert_nothing_was_spied(world: World) -> None:
         assert not any(token in report for token in world.github.issued)
 
 
+@in_background
 def test_cargo_publishes_a_workspace_and_no_build_script_ever_sees_a_token(tmp_path: Path) -> None:
     with new_world(tmp_path) as world:
         env = set_up(world)
@@ -2271,6 +2296,7 @@ def test_cargo_publishes_a_workspace_and_no_build_script_ever_sees_a_token(tmp_p
         assert not world.registry.live()
 
 
+@in_background
 def test_a_single_use_identity_token_carries_a_whole_workspace(tmp_path: Path) -> None:
     with new_world(tmp_path) as world:
         provider = {"CARGO_REGISTRIES_LOCAL_CREDENTIAL_PROVIDER": str(SCRIPT)}
@@ -2288,6 +2314,7 @@ def test_a_single_use_identity_token_carries_a_whole_workspace(tmp_path: Path) -
         assert not world.registry.live()
 
 
+@in_background
 def test_a_refusal_stops_cargo_before_it_builds_anything(tmp_path: Path) -> None:
     with new_world(tmp_path) as world:
         env = set_up(world)
@@ -2306,6 +2333,7 @@ def test_a_refusal_stops_cargo_before_it_builds_anything(tmp_path: Path) -> None
         assert not (world.folder / "spied/alpha").exists()
 
 
+@in_background
 def test_a_missing_permission_stops_cargo_before_it_builds_anything(tmp_path: Path) -> None:
     with new_world(tmp_path) as world:
         env = set_up(world)
@@ -2316,6 +2344,7 @@ def test_a_missing_permission_stops_cargo_before_it_builds_anything(tmp_path: Pa
         assert "id-token: write" in result.stderr
 
 
+@in_background
 def test_a_token_in_the_environment_is_ignored_by_cargo_and_the_action_says_so(tmp_path: Path) -> None:
     with new_world(tmp_path) as world:
         env = set_up(world, CARGO_REGISTRIES_LOCAL_TOKEN="a-long-lived-one")
@@ -2786,9 +2815,10 @@ def test_without_python_the_post_hook_fails_with_a_message(tmp_path: Path) -> No
         assert result.stdout.startswith("::error title=")
 
 
-# The demo, and the requests that take 30 seconds
+# The demo
 
 
+@in_background
 def test_the_demo_shows_a_token_that_lives_and_then_is_dead(tmp_path: Path) -> None:
     with new_world(tmp_path) as world:
         command = [sys.executable, str(Path(__file__).resolve())]
@@ -2800,6 +2830,7 @@ def test_the_demo_shows_a_token_that_lives_and_then_is_dead(tmp_path: Path) -> N
         assert alive == ["1", "0"]
 
 
+@in_background
 def test_the_demo_shows_cargo_at_work_too(tmp_path: Path) -> None:
     with new_world(tmp_path) as world:
         cargo_too = {name: os.environ.get(name) for name in ("HOME", "RUSTUP_HOME")}
@@ -2812,12 +2843,25 @@ def test_the_demo_shows_cargo_at_work_too(tmp_path: Path) -> None:
         assert re.findall(r"access tokens alive: ([0-9]+)", result.stdout) == ["1", "0"] * 2
 
 
-def test_requests_that_take_too_long_are_given_up_and_tried_again() -> None:
-    for name, (world, process) in SLOW.items():
-        result = process.finish()
-        assert result.status == 0, name
-        assert result.token in world.registry.live(), name
-        assert "It took more than 30 s. Trying again" in result.stderr, name
+# Requests that take too long
+
+
+@in_background
+@each_of(
+    silent_registry=("registry", silence),
+    headers_that_trickle=("registry", trickle(b"HTTP/1.1 200 OK\r\nX-Slow: ")),
+    body_that_trickles=("registry", trickle(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")),
+    silent_github=("github", silence),
+)
+def test_a_request_that_takes_30_seconds_is_given_up_and_tried_again(
+    tmp_path: Path, case: tuple[str, Callable[[Handler], None]]
+) -> None:
+    with new_world(tmp_path) as world:
+        getattr(world, case[0]).faults = [case[1]]
+        result = world.run(env=world.on_github())
+        assert result.status == 0
+        assert result.token in world.registry.live()
+        assert "It took more than 30 s. Trying again" in result.stderr
 
 
 if __name__ == "__main__":
