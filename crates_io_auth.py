@@ -149,7 +149,7 @@ Mend that, and run it again."""
 
 CANCELLED = """\
 Cancelled
-No access token was handed over. What the registry had given is revoked, or left to `post`."""
+What this step had got from a registry is revoked, or left to `crates_io_auth.py post`."""
 
 PROVIDER = """\
 cargo asks for an access token when it uploads: {variable} is set for the next steps.
@@ -163,6 +163,19 @@ TOKEN_IGNORED = """\
 {variable} is set, and cargo ignores it
 cargo asks for a token just in time instead. Take the variable out: every build script can read it."""
 
+URL_IGNORED = """\
+The input url has no effect with credential-provider
+cargo says which registry it needs a token for. Name it, as cargo does, in the input `registry`."""
+
+BAD_INDEX = """\
+{host} did not say which registry its index belongs to
+{reason}"""
+
+FOREIGN_API = """\
+The index at {host} names a registry elsewhere: {api}
+A token for one registry must not get into the hands of another. With such an index, get the token as an
+output, or with `crates_io_auth.py --url`, instead of through cargo."""
+
 BAD_INPUT = """\
 The input {name} can't be {value}
 {wanted}"""
@@ -173,7 +186,7 @@ cargo gets a new one when it uploads."""
 
 UNUSABLE = """\
 The identity token in {variable} can't be used
-{reason}. Run the job again to get a new one."""
+It has expired, or it is not a JWT with a time of expiry. Run the job again to get a new one."""
 
 NOT_CARGO = """\
 This is not a request of cargo that crates_io_auth.py knows
@@ -543,7 +556,7 @@ def github_identity_token(audience: str) -> str:
 
 
 def github_endpoint() -> tuple[str, str]:
-    """Return where to ask GitHub, and with which token, which it only tells to jobs with the permission."""
+    """Return where to ask GitHub, and the secret for it, which only jobs with the permission know."""
     url = os.environ.get("ACTIONS_ID_TOKEN_REQUEST_URL")
     request_token = environment_secret("ACTIONS_ID_TOKEN_REQUEST_TOKEN")
     if not url or not request_token:
@@ -602,7 +615,10 @@ def claims_of(identity: str) -> dict[str, str]:
 
 
 class Grant(types.SimpleNamespace):
-    """An access token, the URL of the registry that gave it, and when (UNIX time, seconds)."""
+    """An access token, the URL of the registry that gave it, and when (UNIX time, seconds).
+
+    The time is 0 for a token that is not to be used again.
+    """
 
     registry: str
     token: str
@@ -646,7 +662,10 @@ class Record:
         with contextlib.suppress(FileNotFoundError):
             grants, _ = read_grants(self.path)
             for grant in grants:
-                if grant.registry == registry and 0 <= time.time() - grant.minted < FRESH_SECONDS:
+                if (
+                    grant.registry == registry
+                    and grant.minted <= time.time() < grant.minted + FRESH_SECONDS
+                ):
                     return grant
         return None
 
@@ -686,6 +705,13 @@ class Record:
             with contextlib.suppress(FileNotFoundError):
                 if path != self.path:
                     os.unlink(path)
+
+    def forget(self, gone: list[Grant]) -> None:
+        """Take out access tokens that are revoked already. Raises AuthError or OSError."""
+        with self.taken() as (grants, _):
+            for grant in grants:
+                if grant not in gone:
+                    self.add(grant)
 
 
 def write_whole(descriptor: int, line: str) -> None:
@@ -765,7 +791,7 @@ def open_own(path: str, flags: int) -> int:
 # What the registry gives and takes back
 
 
-def exchange(registry: str, identity: str, record: Record) -> Grant:
+def exchange(registry: str, identity: str, record: Record, minted: int) -> Grant:
     """Exchange an identity token for an access token, and record that at once.
 
     Raises AuthError if the registry refuses, TryAgain if it fails: the identity token may be used up.
@@ -774,7 +800,7 @@ def exchange(registry: str, identity: str, record: Record) -> Grant:
     def receive(answer: Answer) -> Grant:
         if answer.status >= 300:
             raise answer.refusal(REFUSED, registry=registry, claims=claims_of(identity))
-        grant = Grant(registry=registry, token=answer.token("token"), minted=int(time.time()))
+        grant = Grant(registry=registry, token=answer.token("token"), minted=minted)
         record.minted.append(grant)
         record.add(grant)
         return grant
@@ -783,10 +809,11 @@ def exchange(registry: str, identity: str, record: Record) -> Grant:
     return send("POST", registry + TOKENS, identity, receive, body)
 
 
-def mint(registry: str, record: Record) -> Grant:
-    """Return a new access token, recorded and masked. Raises AuthError or OSError."""
+def mint(registry: str, record: Record, minted: int | None = None) -> Grant:
+    """Return a new access token, recorded as of now or `minted`, and masked. Raises AuthError or OSError."""
     os.close(record.open())  # what can't be recorded must not be made
-    grant = persist(lambda: exchange(registry, identity_token(registry), record))
+    when = int(time.time()) if minted is None else minted
+    grant = persist(lambda: exchange(registry, identity_token(registry), record, when))
     mask(grant.token)
     return grant
 
@@ -799,6 +826,7 @@ def revoke(grant: Grant) -> None:
             raise answer.refusal(NOT_REVOKED)
 
     persist(lambda: send("DELETE", grant.registry + TOKENS, grant.token, receive))
+    say(words(REVOKED, registry=grant.registry))
 
 
 def revoke_recorded(record: Record, wanted: Callable[[Grant], bool], *others: Grant) -> list[AuthError]:
@@ -810,7 +838,6 @@ def revoke_recorded(record: Record, wanted: Callable[[Grant], bool], *others: Gr
             try:
                 if wanted(grant):
                     revoke(grant)
-                    say(words(REVOKED, registry=grant.registry))
                     continue
             except AuthError as error:
                 errors.append(error)
@@ -827,12 +854,15 @@ def revoked_on_failure(record: Record) -> Iterator[None]:
         yield
     except BaseException:
         ignore_signals()  # what is in no record can only be revoked here and now
+        revoked = []
         for grant in record.minted:
             try:
                 revoke(grant)
-                say(words(REVOKED, registry=grant.registry))
+                revoked.append(grant)
             except AuthError as error:
                 say(f"{error}\n{STILL_ALIVE}")
+        with contextlib.suppress(AuthError, OSError):  # else `post` revokes it once more
+            record.forget(revoked)
         raise
 
 
@@ -889,6 +919,7 @@ def post() -> None:
 
 # cargo: a token just in time
 
+NO_TOKEN = "the-upload-will-ask-for-one"
 INDEXES_OF_CRATES_IO = (
     "sparse+https://index.crates.io/",
     "https://github.com/rust-lang/crates.io-index",
@@ -955,13 +986,20 @@ def registry_of_index(index: str) -> tuple[str, bool] | None:
         return None
 
     def receive(answer: Answer) -> tuple[Any, bool]:
-        if answer.status in (408, 429) or not 200 <= answer.status < 500:
-            raise answer.failure()
+        if answer.status >= 300 and answer.status != 404:
+            raise answer.refusal(BAD_INDEX)
         return dig(answer.body, "api"), dig(answer.body, "auth-required") is True
 
     url = index[len("sparse+") :].rstrip("/") + "/config.json"
     api, reading_needs_token = persist(lambda: send("GET", url, "", receive))
-    return (registry_url(api), reading_needs_token) if isinstance(api, str) else None
+    if not isinstance(api, str):
+        return None
+    registry = registry_url(api)
+    # Else an index could have the script mint for another registry, and cargo send the token to its own.
+    host, owner = url_parts(url)["host"].lower(), url_parts(registry)["host"]
+    if host != owner and not host.endswith(f".{owner}"):
+        raise AuthError(FOREIGN_API, host=host, api=registry)
+    return registry, reading_needs_token
 
 
 def token_of_trial(registry: str, record: Record) -> str:
@@ -971,22 +1009,19 @@ def token_of_trial(registry: str, record: Record) -> str:
     scripts run (rust-lang/cargo#15743). Raises AuthError if there will be none.
     """
     if on_github():
-        grant = mint(registry, record)
-        for error in revoke_recorded(record, lambda recorded: recorded.token == grant.token):
-            raise error
+        grant = mint(registry, record, minted=0)
+        revoke(grant)
+        record.forget([grant])
         say(words(CHECKED, registry=registry))
         return grant.token
-    # It works only once: all that can be done is to look at it.
+    # It works only once: all that can be done is to look at it, unless it has been exchanged already.
+    if record.fresh(registry):
+        return NO_TOKEN
     audience = audience_of(registry)
-    payload = payload_of(ambient_identity_token(audience))
-    expires = dig(payload, "exp")
-    if not isinstance(expires, (int, float)):
-        raise AuthError(
-            UNUSABLE, variable=variable_of(audience), reason="It is not a JWT with a time of expiry"
-        )
-    if expires < time.time():
-        raise AuthError(UNUSABLE, variable=variable_of(audience), reason="It has expired")
-    return "the-upload-will-ask-for-one"
+    expires = dig(payload_of(ambient_identity_token(audience)), "exp")
+    if not isinstance(expires, (int, float)) or expires < time.time():
+        raise AuthError(UNUSABLE, variable=variable_of(audience))
+    return NO_TOKEN
 
 
 def set_up_cargo(name: str) -> None:
@@ -1001,6 +1036,8 @@ def set_up_cargo(name: str) -> None:
             wanted="It is the name of a registry in cargo's configuration.",
         )
     github_endpoint()
+    if default_registry() != CRATES_IO:
+        annotate("warning", URL_IGNORED)
     launcher = os.path.join(environment("RUNNER_TEMP"), "crates-io-auth-for-cargo")
     if sys.platform == "win32":
         raise AuthError(NO_PROVIDER, reason="On Windows cargo can't start a script")
@@ -1013,11 +1050,13 @@ def set_up_cargo(name: str) -> None:
         annotate("warning", words(TOKEN_IGNORED, variable=f"CARGO_{registry}_TOKEN"))
     with contextlib.suppress(FileNotFoundError):
         os.unlink(launcher)
-    with open(os.open(launcher, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o700), "w") as file:
+    with open(
+        os.open(launcher, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o700), "w", errors="surrogateescape"
+    ) as file:
         file.write(
             f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -I -S {shlex.quote(os.path.abspath(__file__))} "$@"\n'
         )
-    with open(environment("GITHUB_ENV"), "a") as variables:
+    with open(environment("GITHUB_ENV"), "a", errors="surrogateescape") as variables:
         variables.write(f"CARGO_{registry}_CREDENTIAL_PROVIDER={launcher}\n")
     say(words(PROVIDER, variable=f"CARGO_{registry}_CREDENTIAL_PROVIDER"))
 

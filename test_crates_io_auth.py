@@ -2012,7 +2012,7 @@ def test_cancelled_while_github_is_asked(tmp_path: Path, case: signal.Signals) -
         process.popen.send_signal(case)
         result = process.finish()
         assert (result.status, result.outputs) == (1, "")
-        assert result.stderr.startswith("::error title=Cancelled::No access token was handed over.")
+        assert result.stderr.startswith("::error title=Cancelled::What this step had got")
         assert not world.registry.requests
 
 
@@ -2255,6 +2255,7 @@ def set_up(world: World, **more: str | None) -> dict[str, str]:
     (world.folder / "env").touch()
     step = {
         **for_cargo(world),
+        "INPUT_URL": None,
         "RUNNER_TEMP": str(world.temp),
         "GITHUB_ENV": str(world.folder / "env"),
         **more,
@@ -2355,6 +2356,7 @@ def test_a_token_in_the_environment_is_ignored_by_cargo_and_the_action_says_so(t
         assert used <= set(world.registry.minted)
         step = world.on_github(
             INPUT_CREDENTIAL_PROVIDER="true",
+            INPUT_URL=None,
             RUNNER_TEMP=str(world.temp),
             GITHUB_ENV=str(world.folder / "env"),
             CARGO_REGISTRY_TOKEN="a-long-lived-one",
@@ -2479,9 +2481,9 @@ def test_get_read_elsewhere_only_looks_at_the_identity_token(tmp_path: Path) -> 
         assert not world.registry.minted
         for token, problem in {
             None: "There is no identity token in",
-            "not-a-jwt": "It is not a JWT",
-            world.github.issue(world.registry.audience, exp=int(time.time()) - 60): "It has expired",
-            world.github.issue(world.registry.audience, exp="soon"): "It is not a JWT",
+            "not-a-jwt": "can't be used",
+            world.github.issue(world.registry.audience, exp=int(time.time()) - 60): "can't be used",
+            world.github.issue(world.registry.audience, exp="soon"): "can't be used",
         }.items():
             env = world.on_gitlab(**{world.variable(): token})
             answer = ask(world, env, about(world, operation="read"))
@@ -2579,6 +2581,77 @@ def test_a_refusal_tells_cargo_what_the_command_line_tells_the_user(tmp_path: Pa
         assert f"error: {error['message']}\n" == said
 
 
+@each_of(
+    another_host={"api": "https://crates.io"},
+    a_part_of_it={"api": "https://7.0.0.1"},
+    to_read_too={"api": "https://crates.io", "auth-required": True},
+)
+def test_an_index_can_t_have_a_token_made_for_a_registry_elsewhere(tmp_path: Path, case: object) -> None:
+    with new_world(tmp_path) as world:
+        world.registry.config = case
+        for operation in ("read", "publish"):
+            error = ask(world, world.on_github(), about(world, operation=operation))["Err"]
+            assert error["message"].startswith(
+                "The index at 127.0.0.1 names a registry elsewhere: https://"
+            )
+        assert not world.github.issued
+
+
+@each_of(unauthorized=401, forbidden=403, redirect=302)
+def test_an_index_that_does_not_show_its_configuration_is_reported(tmp_path: Path, case: int) -> None:
+    with new_world(tmp_path) as world:
+        world.registry.faults = [status(case)]
+        error = ask(world, world.on_github(), about(world))["Err"]
+        assert error["kind"] == "other"
+        assert f"It answered HTTP {case}" in error["message"]
+
+
+def test_a_trial_that_was_hard_to_revoke_is_not_handed_out_later(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        world.registry.faults = [None, None, *[status(500)] * 4]
+        error = ask(world, world.on_github(), about(world, operation="read"))["Err"]
+        assert "It answered HTTP 500" in error["message"]
+        assert not world.registry.live()
+        assert not world.records()
+        assert ask(world, world.on_github(), about(world))["Ok"]["token"] in world.registry.live()
+
+
+def test_trials_at_once_leave_nothing_that_is_handed_out_later(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world, concurrent.futures.ThreadPoolExecutor(4) as pool:
+        read = about(world, operation="read")
+        for answer in [pool.submit(ask, world, world.on_github(), read) for _ in range(4)]:
+            assert answer.result()["Ok"]
+        assert not world.registry.live()
+        assert ask(world, world.on_github(), about(world))["Ok"]["token"] in world.registry.live()
+
+
+def test_a_time_beyond_all_measure_in_the_record_is_no_reason_to_fail(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        old = {"registry": world.registry.url, "token": "old", "minted": 10**400}
+        (world.temp / "crates-io-auth.jsonl").write_text(line_of(old))
+        (world.temp / "crates-io-auth.jsonl").chmod(0o600)
+        assert ask(world, world.on_github(), about(world))["Ok"]["token"] in world.registry.live()
+
+
+def test_elsewhere_a_second_publish_goes_on_with_the_token_of_the_first(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        token = ask(world, world.on_gitlab(), about(world))["Ok"]["token"]
+        env = world.on_gitlab(**{world.variable(): world.github.issue(world.registry.audience, exp=1)})
+        assert "Ok" in ask(world, env, about(world, operation="read"))
+        assert ask(world, env, about(world))["Ok"]["token"] == token
+
+
+def test_the_input_url_is_said_to_have_no_effect_on_cargo(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        (tmp_path / "env").touch()
+        step = {"INPUT_CREDENTIAL_PROVIDER": "true", "RUNNER_TEMP": str(tmp_path)}
+        result = world.run(env=world.on_github(GITHUB_ENV=str(tmp_path / "env"), **step))
+        assert result.status == 0
+        assert result.stderr.startswith(
+            "::warning title=The input url has no effect with credential-provider::"
+        )
+
+
 def test_a_token_that_cargo_does_not_take_is_revoked(tmp_path: Path) -> None:
     with new_world(tmp_path) as world:
         reader, writer = os.pipe()
@@ -2594,6 +2667,7 @@ def test_a_token_that_cargo_does_not_take_is_revoked(tmp_path: Path) -> None:
         assert process.finish().status == 1
         assert world.registry.minted
         assert not world.registry.live()
+        assert ask(world, world.on_github(), about(world))["Ok"]["token"] in world.registry.live()
 
 
 # What a machine thinks of
