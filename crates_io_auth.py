@@ -12,8 +12,8 @@ Each access token goes into the job's *record* the moment it is read, so that a 
 revoke it, whatever happened in between.
 
 This file needs nothing but Python, and is installed by copying it. It reads from top to bottom: what
-the user reads, which registry, the wire, who am I, the record, what the registry gives and takes
-back, main, post, cargo, the command line.
+the user reads, being cancelled, which registry, the wire, who am I, the record, what the registry
+gives and takes back, main, post, cargo, the command line.
 """
 
 from __future__ import annotations
@@ -419,9 +419,7 @@ def retry_after(value: str) -> float | None:
     from email.utils import parsedate_to_datetime
 
     try:
-        seconds = (
-            int(value) if value.isdigit() else parsedate_to_datetime(value).timestamp() - time.time()
-        )
+        seconds = int(value) if value.isdigit() else parsedate_to_datetime(value).timestamp() - time.time()
     except (ValueError, TypeError, LookupError, OverflowError):
         return None
     return min(seconds, RETRY_AFTER_SECONDS) if seconds >= 0 else None
@@ -467,13 +465,8 @@ def transfer(client: Any, method: str, url: str, secret: str, body: bytes | None
                     if not piece:
                         break
                     received += piece
-            return Answer(
-                host=host,
-                secret=secret,
-                status=response.status,
-                headers=response.headers,
-                body=received,
-            )
+            answer = {"status": response.status, "headers": response.headers, "body": received}
+            return Answer(host=host, secret=secret, **answer)
     except (http.client.HTTPException, ValueError) as error:
         reason: object = f"It does not speak HTTP ({type(error).__name__})"
     except OSError as error:
@@ -483,14 +476,12 @@ def transfer(client: Any, method: str, url: str, secret: str, body: bytes | None
     raise TryAgain(NO_ANSWER, host=host, reason=reason)
 
 
-def send(
-    method: str, url: str, secret: str, receive: Callable[[Answer], T], body: bytes | None = None
-) -> T:
+def send(method: str, url: str, secret: str, receive: Callable[[Answer], T], body: bytes | None = None) -> T:
     """Send one request, and return what `receive` makes of the answer, all within REQUEST_SECONDS.
 
-    The secret, if any, goes along as bearer, unless it is in the body. It happens in a thread, for two reasons:
-    Python's own time-out starts anew with each byte; and signals interrupt the main thread alone, so
-    that `receive` always gets to record the token it finds, be it after this function gave up. Raises
+    The secret, if any, goes along as bearer, unless it is in the body. It happens in a thread, for two
+    reasons: Python's own time-out starts anew with each byte; and signals interrupt the main thread alone,
+    so that `receive` always gets to record the token it finds, be it after this function gave up. Raises
     what `receive` raises, and TryAgain.
     """
     host = url_parts(url)["host"]
@@ -638,7 +629,7 @@ class Record:
     def open(self) -> int:
         """Return a descriptor to append with. Raises AuthError or OSError if there is no safe one."""
         descriptor = open_own(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        if is_open(os.fstat(descriptor)):
+        if not is_private(os.fstat(descriptor)):
             os.close(descriptor)
             raise AuthError(UNSAFE, path=self.path, reason="Others may read or write it")
         return descriptor
@@ -662,10 +653,7 @@ class Record:
         with contextlib.suppress(FileNotFoundError):
             grants, _ = read_grants(self.path)
             for grant in grants:
-                if (
-                    grant.registry == registry
-                    and grant.minted <= time.time() < grant.minted + FRESH_SECONDS
-                ):
+                if grant.registry == registry and grant.minted <= time.time() < grant.minted + FRESH_SECONDS:
                     return grant
         return None
 
@@ -675,17 +663,10 @@ class Record:
 
         They go for good when the block ends well. If it does not, the next process takes them again.
         """
-        paths = []
-        try:
+        with contextlib.suppress(FileNotFoundError):
             os.rename(self.path, f"{self.path}.{os.urandom(8).hex()}")
-        except FileNotFoundError:
-            pass
-        except OSError:  # the folder can't be changed: read the record where it is, and leave it there
-            paths.append(self.path)
         folder, name = os.path.split(self.path)
-        paths += [
-            os.path.join(folder, entry) for entry in os.listdir(folder) if entry.startswith(f"{name}.")
-        ]
+        paths = [os.path.join(folder, entry) for entry in os.listdir(folder) if entry.startswith(f"{name}.")]
         read: list[str] = []
         grants: list[Grant] = []
         errors: list[AuthError] = []
@@ -703,8 +684,7 @@ class Record:
         yield grants, errors
         for path in read:
             with contextlib.suppress(FileNotFoundError):
-                if path != self.path:
-                    os.unlink(path)
+                os.unlink(path)
 
     def forget(self, gone: list[Grant]) -> None:
         """Take out access tokens that are revoked already. Raises AuthError or OSError."""
@@ -736,9 +716,7 @@ def read_grants(path: str) -> tuple[list[Grant], list[AuthError]]:
 def parse_grant(line: bytes, path: str) -> Grant:
     """Return the access token in a line of the record. Raises AuthError if the line is damaged."""
     start = line.rfind(b'{"registry"')  # there may be a beginning before it, cut off by a full disk
-    registry, token, minted = (
-        dig(line[max(start, 0) :], field) for field in ("registry", "token", "minted")
-    )
+    registry, token, minted = (dig(line[max(start, 0) :], field) for field in ("registry", "token", "minted"))
     if not isinstance(registry, str) or not is_secret(token) or not isinstance(minted, int):
         raise AuthError(DAMAGED, path=path)
     return Grant(registry=registry_url(registry), token=token, minted=minted)
@@ -753,20 +731,17 @@ def record_path() -> str:
     with contextlib.suppress(FileExistsError):
         os.mkdir(folder, 0o700)
     status = os.lstat(folder)
-    if not stat.S_ISDIR(status.st_mode) or not is_own(status) or is_open(status):
+    if not stat.S_ISDIR(status.st_mode) or not is_private(status):
         raise AuthError(UNSAFE, path=folder, reason="It is a link, or someone else's, or open to others")
     job = re.sub(r"[^A-Za-z0-9-]", "_", os.environ.get("CI_JOB_ID") or "job")
     return os.path.join(folder, f"{job}.jsonl")
 
 
-def is_own(status: os.stat_result) -> bool:
-    """Tell whether a file or folder belongs to this user, as all in a temporary folder of Windows does."""
-    return sys.platform == "win32" or status.st_uid == os.geteuid()
-
-
-def is_open(status: os.stat_result) -> bool:
-    """Tell whether others may read or write a file or folder; in a temporary folder of Windows they can't."""
-    return sys.platform != "win32" and bool(status.st_mode & 0o077)
+def is_private(status: os.stat_result, others: int = 0o077) -> bool:
+    """Tell whether a file or folder is this user's own, and gives none of these rights to others."""
+    if sys.platform == "win32":  # a user's temporary folder is open to nobody else there
+        return True
+    return status.st_uid == os.geteuid() and not status.st_mode & others
 
 
 def open_own(path: str, flags: int) -> int:
@@ -782,7 +757,7 @@ def open_own(path: str, flags: int) -> int:
     except OSError as error:
         raise AuthError(UNSAFE, path=path, reason=error.strerror) from None
     status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1 or not is_own(status):
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1 or not is_private(status, others=0):
         os.close(descriptor)
         raise AuthError(UNSAFE, path=path, reason="It is a link, or no file, or someone else's")
     return descriptor
@@ -873,9 +848,7 @@ def main(url: str | None = None) -> None:
     """Get an access token from the registry at `url` and hand it over. Raises AuthError or OSError."""
     provider = os.environ.get("INPUT_CREDENTIAL_PROVIDER") or "false"
     if provider not in ("true", "false"):
-        raise AuthError(
-            BAD_INPUT, name="credential-provider", value=provider, wanted="It is true or false."
-        )
+        raise AuthError(BAD_INPUT, name="credential-provider", value=provider, wanted="It is true or false.")
     if provider == "true":
         return set_up_cargo(os.environ.get("INPUT_REGISTRY") or "crates-io")
     registry = default_registry() if url is None else registry_url(url)
@@ -907,7 +880,7 @@ def post() -> None:
     try:
         token = environment_secret("CARGO_REGISTRY_TOKEN")
         if token.startswith("cio_tp_"):
-            others.append(Grant(registry=default_registry(), token=token, minted=int(time.time())))
+            others.append(Grant(registry=default_registry(), token=token, minted=0))
     except AuthError as error:
         errors.append(error)
     errors += revoke_recorded(Record(), lambda grant: True, *others)
@@ -920,10 +893,7 @@ def post() -> None:
 # cargo: a token just in time
 
 NO_TOKEN = "the-upload-will-ask-for-one"
-INDEXES_OF_CRATES_IO = (
-    "sparse+https://index.crates.io/",
-    "https://github.com/rust-lang/crates.io-index",
-)
+INDEXES_OF_CRATES_IO = ("sparse+https://index.crates.io/", "https://github.com/rust-lang/crates.io-index")
 
 
 def cargo_plugin() -> None:
@@ -946,11 +916,8 @@ def cargo_plugin() -> None:
 
 def answer_cargo(request: bytes, record: Record) -> dict[str, object]:
     """Return the answer to a request of cargo. Raises AuthError or OSError for what the user must know."""
-    kind, operation, index = (
-        dig(request, "kind"),
-        dig(request, "operation"),
-        dig(request, "registry", "index-url"),
-    )
+    kind, operation = dig(request, "kind"), dig(request, "operation")
+    index = dig(request, "registry", "index-url")
     if dig(request, "v") != 1 or not isinstance(kind, str) or not isinstance(index, str):
         raise AuthError(NOT_CARGO)
     if kind != "logout" and (kind != "get" or operation not in ("read", "publish")):
@@ -963,16 +930,13 @@ def answer_cargo(request: bytes, record: Record) -> dict[str, object]:
         for error in revoke_recorded(record, lambda grant: grant.registry == registry):
             raise error
         return {"Ok": {"kind": "logout"}}
+    # cargo asks anew for each upload: what it got for reading must not serve for one.
+    answer: dict[str, object] = {"kind": "get", "operation_independent": False}
     if operation == "read" and not reading_needs_token:
-        token = token_of_trial(registry, record)
-        return {"Ok": {"kind": "get", "token": token, "cache": "never", "operation_independent": False}}
+        return {"Ok": {**answer, "token": token_of_trial(registry, record), "cache": "never"}}
     grant = record.fresh(registry) or mint(registry, record)
-    fresh = {
-        "cache": "expires",
-        "expiration": grant.minted + FRESH_SECONDS,
-        "operation_independent": False,
-    }
-    return {"Ok": {"kind": "get", "token": grant.token, **fresh}}
+    expiration = grant.minted + FRESH_SECONDS
+    return {"Ok": {**answer, "token": grant.token, "cache": "expires", "expiration": expiration}}
 
 
 def registry_of_index(index: str) -> tuple[str, bool] | None:
@@ -1029,12 +993,8 @@ def set_up_cargo(name: str) -> None:
     import shlex
 
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-        raise AuthError(
-            BAD_INPUT,
-            name="registry",
-            value=name,
-            wanted="It is the name of a registry in cargo's configuration.",
-        )
+        wanted = "It is the name of a registry in cargo's configuration."
+        raise AuthError(BAD_INPUT, name="registry", value=name, wanted=wanted)
     github_endpoint()
     if default_registry() != CRATES_IO:
         annotate("warning", URL_IGNORED)
@@ -1042,20 +1002,16 @@ def set_up_cargo(name: str) -> None:
     if sys.platform == "win32":
         raise AuthError(NO_PROVIDER, reason="On Windows cargo can't start a script")
     if len(launcher.split()) > 1:
-        raise AuthError(
-            NO_PROVIDER, reason=f"cargo splits the path of its provider at spaces: {launcher}"
-        )
+        raise AuthError(NO_PROVIDER, reason=f"cargo splits the path of its provider at spaces: {launcher}")
     registry = "REGISTRY" if name == "crates-io" else "REGISTRIES_" + name.upper().replace("-", "_")
     if os.environ.get(f"CARGO_{registry}_TOKEN"):
         annotate("warning", words(TOKEN_IGNORED, variable=f"CARGO_{registry}_TOKEN"))
     with contextlib.suppress(FileNotFoundError):
         os.unlink(launcher)
-    with open(
-        os.open(launcher, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o700), "w", errors="surrogateescape"
-    ) as file:
-        file.write(
-            f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -I -S {shlex.quote(os.path.abspath(__file__))} "$@"\n'
-        )
+    command = f"exec {shlex.quote(sys.executable)} -I -S {shlex.quote(os.path.abspath(__file__))}"
+    descriptor = os.open(launcher, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o700)
+    with open(descriptor, "w", errors="surrogateescape") as file:
+        file.write(f'#!/bin/sh\n{command} "$@"\n')
     with open(environment("GITHUB_ENV"), "a", errors="surrogateescape") as variables:
         variables.write(f"CARGO_{registry}_CREDENTIAL_PROVIDER={launcher}\n")
     say(words(PROVIDER, variable=f"CARGO_{registry}_CREDENTIAL_PROVIDER"))

@@ -478,9 +478,7 @@ class Process:
         secrets = [REQUEST_TOKEN, *world.github.issued, *world.registry.minted]
         stderr, stdout, outputs = result.stderr, result.stdout, result.outputs
         if on_github:
-            stderr = "\n".join(
-                line for line in stderr.splitlines() if not line.startswith("::add-mask::")
-            )
+            stderr = "\n".join(line for line in stderr.splitlines() if not line.startswith("::add-mask::"))
             outputs = re.sub(r"^token=\S+$", "", outputs, flags=re.MULTILINE)
         if self.for_cargo:
             stdout = re.sub(r'"token": "[^"]*"', "", stdout)
@@ -549,9 +547,7 @@ def demo() -> int:
     for scene in scenes:
         with tempfile.TemporaryDirectory() as folder, new_world(Path(folder)) as world:
             statuses = scene(world)
-            print(
-                "$ crates_io_auth.py post                (the action's post step, at the end of the job)"
-            )
+            print("$ crates_io_auth.py post                (the action's post step, at the end of the job)")
             post = world.run("post", env=world.on_github())
             show(post, hidden=[])
             print(f"  access tokens alive: {len(world.registry.live())}\n")
@@ -578,9 +574,7 @@ def scene_of_an_output(world: World) -> list[int]:
 def scene_of_cargo(world: World) -> list[int]:
     """Let the real cargo publish a workspace of three crates."""
     print("2. Tokens just in time: cargo publishes three crates, each with a curious build script\n")
-    print(
-        "$ crates_io_auth.py                     (the action's step, with `credential-provider: true`)"
-    )
+    print("$ crates_io_auth.py                     (the action's step, with `credential-provider: true`)")
     world.temp = world.folder / "runner-temp"  # without a space
     world.temp.mkdir()
     (world.folder / "env").touch()
@@ -616,9 +610,7 @@ def each_of(**cases: Any) -> Callable[[Callable[[Path, Any], None]], Callable[[P
     def mark(check: Callable[[Path, Any], None]) -> Callable[[Path], None]:
         def test(tmp_path: Path) -> None:
             with concurrent.futures.ThreadPoolExecutor(6) as pool:
-                checks = {
-                    name: pool.submit(check, tmp_path / name, case) for name, case in cases.items()
-                }
+                checks = {name: pool.submit(check, tmp_path / name, case) for name, case in cases.items()}
             failed = {name: future.exception() for name, future in checks.items() if future.exception()}
             for name, failure in failed.items():
                 raise AssertionError(f"case {name}, of {list(failed)} that failed") from failure
@@ -676,9 +668,7 @@ def transcript(world: World, text: str) -> str:
     """Return what a user saw, with the parts that change from run to run replaced."""
     for token in [*world.github.issued, *world.registry.minted]:
         text = text.replace(token, "<token>")
-    text = text.replace(world.registry.authority, "<registry>").replace(
-        world.github.authority, "<github>"
-    )
+    text = text.replace(world.registry.authority, "<registry>").replace(world.github.authority, "<github>")
     text = text.replace(str(world.folder), "<folder>")
     return re.sub(r"again in [0-9.]+ s", "again in <seconds> s", text)
 
@@ -782,9 +772,7 @@ Revoke it at the end of the job: crates_io_auth.py post
 
 def test_the_line_for_other_ci_sets_the_variable_in_a_real_shell(tmp_path: Path) -> None:
     with new_world(tmp_path) as world:
-        line = (
-            f'export CARGO_REGISTRY_TOKEN="$({shlex.quote(sys.executable)} {shlex.quote(str(SCRIPT))})"'
-        )
+        line = f'export CARGO_REGISTRY_TOKEN="$({shlex.quote(sys.executable)} {shlex.quote(str(SCRIPT))})"'
         check = 'test "${#CARGO_REGISTRY_TOKEN}" = 39'
         command = [program("bash"), "-ec", f"{line}; {check}"]
         assert world.start_command(command, env=world.on_gitlab()).finish().status == 0
@@ -820,9 +808,7 @@ def test_revoking_sends_the_token_as_bearer_and_no_body(tmp_path: Path) -> None:
     path="{url}/some/registry/",
     as_it_is="{url}",
 )
-def test_a_registry_is_found_and_its_audience_is_the_url_without_scheme(
-    tmp_path: Path, case: str
-) -> None:
+def test_a_registry_is_found_and_its_audience_is_the_url_without_scheme(tmp_path: Path, case: str) -> None:
     with new_world(tmp_path) as world:
         url = case.format(url=world.registry.url, authority=world.registry.authority)
         world.registry.audience += "/some/registry" if "some" in url else ""
@@ -983,9 +969,7 @@ def test_any_other_event_is_told_of_the_permission(tmp_path: Path, case: object)
     staging=("staging.crates.io", "STAGING_CRATES_IO_ID_TOKEN"),
     digit_first=("https://4crates.example:8080/a-b", "_CRATES_EXAMPLE_8080_A_B_ID_TOKEN"),
 )
-def test_elsewhere_the_variable_is_named_after_the_audience(
-    tmp_path: Path, case: tuple[str, str]
-) -> None:
+def test_elsewhere_the_variable_is_named_after_the_audience(tmp_path: Path, case: tuple[str, str]) -> None:
     with new_world(tmp_path) as world:
         result = world.run("--url", case[0], env=world.base())
         assert result.status == 1
@@ -1011,9 +995,7 @@ In any other CI, set CRATES_IO_ID_TOKEN to an OIDC token for the audience crates
 
 
 @each_of(two_lines="a\nb", space="a b", not_ascii="tökén", control="a\x1bb")
-def test_an_identity_token_that_is_no_line_of_visible_ascii_is_not_sent(
-    tmp_path: Path, case: str
-) -> None:
+def test_an_identity_token_that_is_no_line_of_visible_ascii_is_not_sent(tmp_path: Path, case: str) -> None:
     with new_world(tmp_path) as world:
         result = world.run("--url", "crates.io", env=world.base(CRATES_IO_ID_TOKEN=case))
         assert result.status == 1
@@ -1057,10 +1039,7 @@ An identity token works once: where a job has just one, only a new job has a new
 """
         title = "127.0.0.1 refused the identity token"
         escaped = explanation.rstrip("\n").replace("\n", "%0A")
-        assert (
-            transcript(world, result.stderr)
-            == f"::add-mask::<token>\n::error title={title}::{escaped}\n"
-        )
+        assert transcript(world, result.stderr) == f"::add-mask::<token>\n::error title={title}::{escaped}\n"
         summary = f"### crates-io-auth failed\n\n```text\n{title}\n{explanation}```\n"
         assert transcript(world, result.summary) == summary
 
@@ -1137,8 +1116,7 @@ def test_elsewhere_a_lost_answer_ends_in_a_message_that_explains_it(tmp_path: Pa
 def line_of(grant: dict[str, object]) -> str:
     """Return a line of the record."""
     return (
-        json.dumps({"registry": "https://crates.io", "token": "x", "minted": 1_700_000_000, **grant})
-        + "\n"
+        json.dumps({"registry": "https://crates.io", "token": "x", "minted": 1_700_000_000, **grant}) + "\n"
     )
 
 
@@ -1346,9 +1324,7 @@ def test_post_revokes_each_token_at_the_registry_that_gave_it(tmp_path: Path) ->
     with new_world(tmp_path / "a") as world, new_world(tmp_path / "b") as other:
         world.run(env=world.on_github())
         world.run(env=world.on_github())
-        other_env = other.on_github(
-            RUNNER_TEMP=str(world.temp), GITHUB_OUTPUT=str(tmp_path / "a/output")
-        )
+        other_env = other.on_github(RUNNER_TEMP=str(world.temp), GITHUB_OUTPUT=str(tmp_path / "a/output"))
         assert other.start(env=other_env).finish().status == 0
         result = world.run("post", env=world.on_github())
         assert result.status == 0
@@ -1449,9 +1425,7 @@ CAN_PASS = {
     "a token of two lines": status(200, {"token": "cio_tp_a\nb", "value": "a\nb"}),
     "an empty token": status(200, {"token": "", "value": ""}),
     "half an answer": raw(b'HTTP/1.1 200 OK\r\nContent-Length: 60\r\n\r\n{"token": "cio_tp_'),
-    "a length that is too short": raw(
-        b'HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"token": "cio_tp_"}'
-    ),
+    "a length that is too short": raw(b'HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"token": "cio_tp_"}'),
     "a length that is no number": raw(b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n{}"),
     "half a header": raw(b"HTTP/1.1 200 OK\r\nContent-Le"),
     "a status that is no number": raw(b"HTTP/1.1 ok OK\r\n\r\n"),
@@ -1923,9 +1897,7 @@ DAMAGED = {
     "a null": b'{"registry": null, "token": null, "minted": null}\n',
     "a token of two lines": b'{"registry": "https://crates.io", "token": "a\\nb", "minted": 1}\n',
     "a lone surrogate": b'{"registry": "https://crates.io", "token": "\\ud800", "minted": 1}\n',
-    "a huge number": b'{"registry": "https://crates.io", "token": "a", "minted": '
-    + b"9" * 9999
-    + b"}\n",
+    "a huge number": b'{"registry": "https://crates.io", "token": "a", "minted": ' + b"9" * 9999 + b"}\n",
 }
 
 
@@ -1965,9 +1937,7 @@ def test_a_record_that_names_a_refused_registry_sends_nothing_there(tmp_path: Pa
             f"http://{authority}?x",
             "http://127.0.0.1.evil.example/",
         ):
-            record.write_text(
-                line_of({"registry": url, "token": new_access_token()}) + record.read_text()
-            )
+            record.write_text(line_of({"registry": url, "token": new_access_token()}) + record.read_text())
         result = world.run("post", env=world.on_github())
         assert result.status == 1
         assert result.stderr.count("A secret must not be sent to") == 3
@@ -2130,9 +2100,7 @@ def killed(world: World, function: str, count: int, *arguments: str) -> bool:
 
 @in_background
 @each_of(**{f"line_{count}": count for count in range(1, 41)})
-def test_killed_at_any_line_after_the_token_was_recorded_post_revokes_it(
-    tmp_path: Path, case: int
-) -> None:
+def test_killed_at_any_line_after_the_token_was_recorded_post_revokes_it(tmp_path: Path, case: int) -> None:
     with new_world(tmp_path) as world:
         assert killed(world, "add", case) or case > 10
         assert world.registry.minted
@@ -2214,9 +2182,7 @@ def workspace(world: World) -> Path:
             f'[package]\nname = "{name}"\nversion = "0.1.0"\nedition = "2021"\ndescription = "x"\n'
             f'license = "MIT"\npublish = ["local"]\n[dependencies]\n{needs}'
         )
-    (root / "Cargo.toml").write_text(
-        '[workspace]\nresolver = "2"\nmembers = ["alpha", "beta", "gamma"]\n'
-    )
+    (root / "Cargo.toml").write_text('[workspace]\nresolver = "2"\nmembers = ["alpha", "beta", "gamma"]\n')
     return root
 
 
@@ -2322,9 +2288,7 @@ def test_a_refusal_stops_cargo_before_it_builds_anything(tmp_path: Path) -> None
         world.registry.faults = []
         refuse = status(400, {"errors": [{"detail": "No Trusted Publishing config found"}]})
         world.registry.behave = lambda handler: (  # type: ignore[method-assign]
-            refuse(handler)
-            if handler.command == "POST"
-            else FakeRegistry.behave(world.registry, handler)
+            refuse(handler) if handler.command == "POST" else FakeRegistry.behave(world.registry, handler)
         )
         result = cargo(world, env)
         assert result.status != 0
@@ -2447,9 +2411,7 @@ def test_get_publish_mints_once_and_hands_the_same_token_out_for_25_minutes(tmp_
         assert ask(world, env, about(world))["Ok"]["token"] == token
         # The same, 25 minutes later.
         (record,) = world.records()
-        record.write_text(
-            re.sub(r"\d{10}", lambda match: str(int(match[0]) - 25 * 60), record.read_text())
-        )
+        record.write_text(re.sub(r"\d{10}", lambda match: str(int(match[0]) - 25 * 60), record.read_text()))
         assert ask(world, env, about(world))["Ok"]["token"] == world.registry.minted[1] != token
         assert world.run("post", env=env).status == 0
         assert not world.registry.live()
@@ -2511,9 +2473,7 @@ def test_logout_revokes_the_tokens_of_that_registry_alone(tmp_path: Path) -> Non
     no_operation=("get", None),
     another_kind=("dance", None),
 )
-def test_whatever_else_cargo_wants_is_not_supported(
-    tmp_path: Path, case: tuple[str, str | None]
-) -> None:
+def test_whatever_else_cargo_wants_is_not_supported(tmp_path: Path, case: tuple[str, str | None]) -> None:
     with new_world(tmp_path) as world:
         answer = ask(world, world.on_github(), about(world, *case))
         assert answer == {"Err": {"kind": "operation-not-supported"}}
@@ -2591,9 +2551,7 @@ def test_an_index_can_t_have_a_token_made_for_a_registry_elsewhere(tmp_path: Pat
         world.registry.config = case
         for operation in ("read", "publish"):
             error = ask(world, world.on_github(), about(world, operation=operation))["Err"]
-            assert error["message"].startswith(
-                "The index at 127.0.0.1 names a registry elsewhere: https://"
-            )
+            assert error["message"].startswith("The index at 127.0.0.1 names a registry elsewhere: https://")
         assert not world.github.issued
 
 
@@ -2655,9 +2613,7 @@ def test_the_input_url_is_said_to_have_no_effect_on_cargo(tmp_path: Path) -> Non
 def test_a_token_that_cargo_does_not_take_is_revoked(tmp_path: Path) -> None:
     with new_world(tmp_path) as world:
         reader, writer = os.pipe()
-        process = world.start(
-            "--cargo-plugin", env=world.on_github(), stdin=subprocess.PIPE, stdout=writer
-        )
+        process = world.start("--cargo-plugin", env=world.on_github(), stdin=subprocess.PIPE, stdout=writer)
         os.close(writer)
         assert os.read(reader, 100) == b'{"v":[1]}\n'
         os.close(reader)
@@ -2824,9 +2780,7 @@ def test_the_action_s_command_line_runs_no_code_of_the_workspace(tmp_path: Path)
     with new_world(tmp_path) as world:
         for name in ("json", "sitecustomize", "usercustomize", "urllib"):
             (tmp_path / f"{name}.py").write_text("open('was-here', 'w'); raise SystemExit('hostile')")
-        result = run_as_the_runner(
-            world, PYTHONPATH=str(tmp_path), PYTHONSTARTUP=str(tmp_path / "json.py")
-        )
+        result = run_as_the_runner(world, PYTHONPATH=str(tmp_path), PYTHONSTARTUP=str(tmp_path / "json.py"))
         assert result.status == 0
         assert not (tmp_path / "was-here").exists()
 
@@ -2838,9 +2792,7 @@ def test_the_action_s_process_gets_the_runner_s_signals_itself(tmp_path: Path) -
 
 def hook(world: World, phase: str, **more: str | None) -> Result:
     """Run main or post of the JavaScript action with the real node."""
-    (name,) = re.findall(
-        rf"^  {phase}: (.+)$", (HERE / "post/action.yml").read_text(), flags=re.MULTILINE
-    )
+    (name,) = re.findall(rf"^  {phase}: (.+)$", (HERE / "post/action.yml").read_text(), flags=re.MULTILINE)
     path = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
     env = world.on_github(**{"PATH": path, **more})
     return world.start_command([program("node"), str(HERE / "post" / name)], env).finish()
