@@ -640,7 +640,7 @@ class Record:
         while True:
             descriptor = self.open()
             try:
-                write_whole(descriptor, line)
+                write_whole(descriptor, line, self.path)
                 # Whoever took the file away in between may have read it before this line was in it.
                 with contextlib.suppress(FileNotFoundError):
                     if os.path.samestat(os.fstat(descriptor), os.stat(self.path)):
@@ -694,10 +694,14 @@ class Record:
                     self.add(grant)
 
 
-def write_whole(descriptor: int, line: str) -> None:
-    """Write a line at once, so that no other process comes between. Raises OSError if it does not fit."""
-    if os.write(descriptor, line.encode()) < len(line):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+def write_whole(descriptor: int, line: str, path: str) -> None:
+    """Write a line at once, so that no other process comes between. Raises OSError, which names the path."""
+    try:
+        written = os.write(descriptor, line.encode())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
+    if written < len(line):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 
 
 def read_grants(path: str) -> tuple[list[Grant], list[AuthError]]:
@@ -855,9 +859,9 @@ def main(url: str | None = None) -> None:
     record = Record()
     with revoked_on_failure(record), open(open_output(), "wb", buffering=0) as output:
         grant = mint(registry, record)
-        got = GOT_ON_GITHUB if on_github() else GOT_ELSEWHERE
+        got, start = (GOT_ON_GITHUB, "token=") if on_github() else (GOT_ELSEWHERE, "")
         say(words(got, audience=audience_of(registry), registry=registry))
-        write_whole(output.fileno(), f"token={grant.token}\n" if on_github() else f"{grant.token}\n")
+        write_whole(output.fileno(), f"{start}{grant.token}\n", "GITHUB_OUTPUT" if start else "stdout")
 
 
 def open_output() -> int:
@@ -902,16 +906,16 @@ def cargo_plugin() -> None:
     https://doc.rust-lang.org/cargo/reference/credential-provider-protocol.html
     """
     with open(0, "rb", closefd=False) as requests, open(os.dup(1), "wb", buffering=0) as output:
-        write_whole(output.fileno(), '{"v":[1]}\n')
+        write_whole(output.fileno(), '{"v":[1]}\n', "stdout")
         request = requests.readline(ANSWER_BYTES)
         try:
             record = Record()
             with revoked_on_failure(record):
-                write_whole(output.fileno(), json.dumps(answer_cargo(request, record)) + "\n")
+                write_whole(output.fileno(), json.dumps(answer_cargo(request, record)) + "\n", "stdout")
         except (AuthError, OSError) as error:
             message = str(error if isinstance(error, AuthError) else AuthError(MACHINE, reason=error))
             refusal = {"Err": {"kind": "other", "message": message}}
-            write_whole(output.fileno(), json.dumps(refusal) + "\n")
+            write_whole(output.fileno(), json.dumps(refusal) + "\n", "stdout")
 
 
 def answer_cargo(request: bytes, record: Record) -> dict[str, object]:

@@ -1251,7 +1251,7 @@ def test_a_token_that_can_t_be_handed_over_is_revoked_at_once(tmp_path: Path) ->
         result = world.run(env=world.on_github(GITHUB_OUTPUT="/dev/full"))
         assert result.status == 1
         assert "Revoked an access token at" in result.stderr
-        assert "No space left on device" in result.stderr
+        assert "No space left on device: 'GITHUB_OUTPUT'" in result.stderr
         assert world.registry.minted
         assert not world.registry.live()
         assert world.run("post", env=world.on_github()).status == 0
@@ -1261,7 +1261,7 @@ def test_a_token_that_stdout_does_not_take_is_revoked_at_once(tmp_path: Path) ->
     with new_world(tmp_path) as world, open("/dev/full", "wb") as full:
         result = world.run(env=world.on_gitlab(), stdout=full)
         assert result.status == 1
-        assert "No space left on device" in result.stderr
+        assert "No space left on device: 'stdout'" in result.stderr
         assert world.registry.minted
         assert not world.registry.live()
 
