@@ -5,7 +5,7 @@ const { status } = spawnSync("python3", ["-I", "-S", "-c", "import sys; sys.exit
 if (status !== 0) {
   console.log(
     "::error title=No Python 3.8 or newer::crates-io-auth runs on python3, which is missing or too old here. " +
-      "Install it in an earlier step (in a container: apt-get install python3, apk add python3). " +
+      "Install it in an earlier step (in a container: apt-get install python3, or apk add bash python3). " +
       "No access token was asked for.",
   );
   process.exitCode = 1;
