@@ -18,6 +18,11 @@ gives and takes back, main, post, cargo, the command line.
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__":  # until `run` takes over: Python would print a traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import base64
 import contextlib
 import errno
@@ -26,7 +31,6 @@ import json
 import os
 import random
 import re
-import signal
 import stat
 import sys
 import tempfile
@@ -141,6 +145,8 @@ UNSAFE = """\
 Access tokens can't be recorded in {path}
 {reason}. It must be this user's own, open to nobody else, and no link. If someone put it there, find
 out who. Remove it, and run this again."""
+
+NOT_OURS = "It is a link, or someone else's, or open to others"
 
 MACHINE = """\
 This machine can't do what is needed
@@ -530,20 +536,22 @@ def persist(attempt: Callable[[], T]) -> T:
 
 
 def identity_token(registry: str) -> str:
-    """Return a masked identity token for a registry. Raises AuthError when there is none to be had."""
+    """Return a masked identity token for a registry. Raises AuthError when there is none to be had.
+
+    GitHub makes a new one each time. Whatever else it answers can pass, even a 403
+    (hashicorp/vault-action#525).
+    """
     audience = audience_of(registry)
-    token = github_identity_token(audience) if on_github() else ambient_identity_token(audience)
+    if on_github():
+        from urllib.parse import quote
+
+        url, request_token = github_endpoint()
+        url += ("&" if "?" in url else "?") + "audience=" + quote(audience, safe="")
+        token = send("GET", url, request_token, lambda answer: answer.token("value"))
+    else:
+        token = ambient_identity_token(audience)
     mask(token)
     return token
-
-
-def github_identity_token(audience: str) -> str:
-    """Return a new identity token. Whatever GitHub answers can pass, even a 403 (hashicorp/vault-action#525)."""
-    from urllib.parse import quote
-
-    url, request_token = github_endpoint()
-    url += ("&" if "?" in url else "?") + "audience=" + quote(audience, safe="")
-    return send("GET", url, request_token, lambda answer: answer.token("value"))
 
 
 def github_endpoint() -> tuple[str, str]:
@@ -628,11 +636,7 @@ class Record:
 
     def open(self) -> int:
         """Return a descriptor to append with. Raises AuthError or OSError if there is no safe one."""
-        descriptor = open_own(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        if not is_private(os.fstat(descriptor)):
-            os.close(descriptor)
-            raise AuthError(UNSAFE, path=self.path, reason="Others may read or write it")
-        return descriptor
+        return open_own(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, others=0o077)
 
     def add(self, grant: Grant) -> None:
         """Append one access token. Raises OSError when it can't be, for a full disk, say."""
@@ -708,7 +712,7 @@ def read_grants(path: str) -> tuple[list[Grant], list[AuthError]]:
     """Return the access tokens in a file of the record, and an error for each line that holds none."""
     grants: list[Grant] = []
     errors: list[AuthError] = []
-    with open(open_own(path, os.O_RDONLY), "rb") as file:
+    with open(open_own(path, os.O_RDONLY, others=0), "rb") as file:  # open to others: one more reason
         for line in file:
             try:
                 grants.append(parse_grant(line, path))
@@ -735,23 +739,23 @@ def record_path() -> str:
     with contextlib.suppress(FileExistsError):
         os.mkdir(folder, 0o700)
     status = os.lstat(folder)
-    if not stat.S_ISDIR(status.st_mode) or not is_private(status):
-        raise AuthError(UNSAFE, path=folder, reason="It is a link, or someone else's, or open to others")
+    if not stat.S_ISDIR(status.st_mode) or not is_private(status, others=0o077):
+        raise AuthError(UNSAFE, path=folder, reason=NOT_OURS)
     job = re.sub(r"[^A-Za-z0-9-]", "_", os.environ.get("CI_JOB_ID") or "job")
     return os.path.join(folder, f"{job}.jsonl")
 
 
-def is_private(status: os.stat_result, others: int = 0o077) -> bool:
+def is_private(status: os.stat_result, others: int) -> bool:
     """Tell whether a file or folder is this user's own, and gives none of these rights to others."""
     if sys.platform == "win32":  # a user's temporary folder is open to nobody else there
         return True
     return status.st_uid == os.geteuid() and not status.st_mode & others
 
 
-def open_own(path: str, flags: int) -> int:
+def open_own(path: str, flags: int, others: int) -> int:
     """Return the descriptor of a file of this user's own, not through a link.
 
-    Raises FileNotFoundError, and AuthError for whatever else is wrong with it.
+    Raises FileNotFoundError, and AuthError for whatever else is wrong, like `others` having rights.
     """
     flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # Windows has neither
     try:
@@ -761,9 +765,9 @@ def open_own(path: str, flags: int) -> int:
     except OSError as error:
         raise AuthError(UNSAFE, path=path, reason=error.strerror) from None
     status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1 or not is_private(status, others=0):
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1 or not is_private(status, others):
         os.close(descriptor)
-        raise AuthError(UNSAFE, path=path, reason="It is a link, or no file, or someone else's")
+        raise AuthError(UNSAFE, path=path, reason=NOT_OURS)
     return descriptor
 
 
