@@ -464,7 +464,7 @@ def transfer(client: Any, method: str, url: str, secret: str, body: bytes | None
     received = b""
     try:
         with client.open(urllib.request.Request(url, body, headers, method=method)) as response:
-            # A whole token may be followed by an end that is broken, or by none; if lost, it can't be revoked.
+            # After a whole token the end may be broken, or never come; a token that is lost can't be revoked.
             with contextlib.suppress(OSError, ArithmeticError, http.client.HTTPException):
                 while dig(received) is None and len(received) < ANSWER_BYTES:
                     piece = response.read1(ANSWER_BYTES - len(received))
@@ -712,7 +712,8 @@ def read_grants(path: str) -> tuple[list[Grant], list[AuthError]]:
     """Return the access tokens in a file of the record, and an error for each line that holds none."""
     grants: list[Grant] = []
     errors: list[AuthError] = []
-    with open(open_own(path, os.O_RDONLY, others=0), "rb") as file:  # open to others: one more reason
+    # Others may have rights by now: then it is all the more urgent to revoke.
+    with open(open_own(path, os.O_RDONLY, others=0), "rb") as file:
         for line in file:
             try:
                 grants.append(parse_grant(line, path))
@@ -813,7 +814,10 @@ def revoke(grant: Grant) -> None:
 
 
 def revoke_recorded(record: Record, wanted: Callable[[Grant], bool], *others: Grant) -> list[AuthError]:
-    """Revoke what is wanted of the record, and others. What fails stays there; returns why. Raises OSError."""
+    """Revoke what is wanted of the record, and others. What fails stays in it, or comes in.
+
+    Returns why it failed. Raises OSError when the record can't be changed.
+    """
     left: list[Grant] = []
     with record.taken() as (grants, errors):
         known = {grant.token for grant in grants}
@@ -1076,5 +1080,5 @@ def run(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    # All is written; what Python would do now takes as long as a request, and a thread may still wait for one.
+    # All is written. Python's own way out takes as long as a request, while a thread may still wait for one.
     os._exit(run(sys.argv[1:]))
