@@ -211,7 +211,8 @@ def printable(text: object) -> str:
     the one workflow command that the runner obeys within a line, ##[ (actions/runner,
     ActionCommand.TryParse), or show what has the form of an identity or access token.
     """
-    line = re.sub(r"eyJ[\w-]+\.[\w.-]+|cio_tp_\w+", "***", str(text)[:ANSWER_BYTES])
+    # One class of characters a run: anything that could backtrack is a way to hang the job.
+    line = re.sub(r"eyJ[\w.-]+|cio_tp_\w+", "***", str(text))
     line = " ".join(line[:5000].split()).replace("##[", "# #[")
     line = "".join(character if character.isprintable() else "?" for character in line)
     return line if len(line) <= 500 else line[:500] + "..."
@@ -285,6 +286,14 @@ def environment(variable: str) -> str:
     if not os.environ.get(variable):
         raise OSError(errno.ENOENT, "GitHub's runner sets it in every step", variable)
     return os.environ[variable]
+
+
+def open_for_runner(variable: str) -> int:
+    """Return the descriptor of a file that the runner made for this step. Raises OSError if it did not.
+
+    It is not made here: the runner would never read it.
+    """
+    return os.open(environment(variable), os.O_WRONLY | os.O_APPEND)
 
 
 # Being cancelled
@@ -449,13 +458,12 @@ def opener() -> Any:
     return director
 
 
-def transfer(client: Any, method: str, url: str, secret: str, body: bytes | None) -> Answer:
+def transfer(client: Any, host: str, method: str, url: str, secret: str, body: bytes | None) -> Answer:
     """Send one request, and return the answer. Raises TryAgain, or AuthError for a bad certificate."""
     import http.client
     import ssl
     import urllib.request
 
-    host = url_parts(url)["host"]
     headers = {"User-Agent": f"crates-io-auth/{__version__}"}
     if body is not None:
         headers["Content-Type"] = "application/json"
@@ -471,8 +479,9 @@ def transfer(client: Any, method: str, url: str, secret: str, body: bytes | None
                     if not piece:
                         break
                     received += piece
-            answer = {"status": response.status, "headers": response.headers, "body": received}
-            return Answer(host=host, secret=secret, **answer)
+            return Answer(
+                host=host, secret=secret, status=response.status, headers=response.headers, body=received
+            )
     except (http.client.HTTPException, ValueError) as error:
         reason: object = f"It does not speak HTTP ({type(error).__name__})"
     except OSError as error:
@@ -500,7 +509,7 @@ def send(method: str, url: str, secret: str, receive: Callable[[Answer], T], bod
         if sys.platform != "win32":  # else the main thread may sleep on while this one gets the signal
             signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
         try:
-            results.append(receive(transfer(client, method, url, secret, body)))
+            results.append(receive(transfer(client, host, method, url, secret, body)))
         except BaseException as error:
             errors.append(error)
         finally:
@@ -605,7 +614,8 @@ def payload_of(identity: str) -> bytes:
 
 def claims_of(identity: str) -> dict[str, str]:
     """Return what an identity token claims about the job, for the user to compare."""
-    claims = {label: dig(payload_of(identity), name) for name, label in CLAIMS.items()}
+    payload = payload_of(identity)
+    claims = {label: dig(payload, name) for name, label in CLAIMS.items()}
     claims["environment"] = claims["environment"] or "(none)"
     return {label: claim for label, claim in claims.items() if isinstance(claim, str)}
 
@@ -632,11 +642,11 @@ class Record:
 
     def __init__(self) -> None:
         self.path = record_path()
-        self.minted: list[Grant] = []  # by this process
+        self.own: list[Grant] = []  # what this process got
 
     def open(self) -> int:
         """Return a descriptor to append with. Raises AuthError or OSError if there is no safe one."""
-        return open_own(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, others=0o077)
+        return open_own(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, forbidden=0o077)
 
     def add(self, grant: Grant) -> None:
         """Append one access token. Raises OSError when it can't be, for a full disk, say."""
@@ -692,10 +702,12 @@ class Record:
 
     def forget(self, gone: list[Grant]) -> None:
         """Take out access tokens that are revoked already. Raises AuthError or OSError."""
-        with self.taken() as (grants, _):
+        with self.taken() as (grants, errors):
             for grant in grants:
                 if grant not in gone:
                     self.add(grant)
+        for error in errors:
+            say(str(error))
 
 
 def write_whole(descriptor: int, line: str, path: str) -> None:
@@ -713,7 +725,7 @@ def read_grants(path: str) -> tuple[list[Grant], list[AuthError]]:
     grants: list[Grant] = []
     errors: list[AuthError] = []
     # Others may have rights by now: then it is all the more urgent to revoke.
-    with open(open_own(path, os.O_RDONLY, others=0), "rb") as file:
+    with open(open_own(path, os.O_RDONLY, forbidden=0), "rb") as file:
         for line in file:
             try:
                 grants.append(parse_grant(line, path))
@@ -740,23 +752,23 @@ def record_path() -> str:
     with contextlib.suppress(FileExistsError):
         os.mkdir(folder, 0o700)
     status = os.lstat(folder)
-    if not stat.S_ISDIR(status.st_mode) or not is_private(status, others=0o077):
+    if not stat.S_ISDIR(status.st_mode) or not is_private(status, forbidden=0o077):
         raise AuthError(UNSAFE, path=folder, reason=NOT_OURS)
     job = re.sub(r"[^A-Za-z0-9-]", "_", os.environ.get("CI_JOB_ID") or "job")
     return os.path.join(folder, f"{job}.jsonl")
 
 
-def is_private(status: os.stat_result, others: int) -> bool:
-    """Tell whether a file or folder is this user's own, and gives none of these rights to others."""
+def is_private(status: os.stat_result, forbidden: int) -> bool:
+    """Tell whether a file or folder is this user's own, and has none of the forbidden mode bits."""
     if sys.platform == "win32":  # a user's temporary folder is open to nobody else there
         return True
-    return status.st_uid == os.geteuid() and not status.st_mode & others
+    return status.st_uid == os.geteuid() and not status.st_mode & forbidden
 
 
-def open_own(path: str, flags: int, others: int) -> int:
+def open_own(path: str, flags: int, forbidden: int) -> int:
     """Return the descriptor of a file of this user's own, not through a link.
 
-    Raises FileNotFoundError, and AuthError for whatever else is wrong, like `others` having rights.
+    Raises FileNotFoundError, and AuthError for whatever else is wrong, like a forbidden mode bit.
     """
     flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # Windows has neither
     try:
@@ -766,7 +778,7 @@ def open_own(path: str, flags: int, others: int) -> int:
     except OSError as error:
         raise AuthError(UNSAFE, path=path, reason=error.strerror) from None
     status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1 or not is_private(status, others):
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1 or not is_private(status, forbidden):
         os.close(descriptor)
         raise AuthError(UNSAFE, path=path, reason=NOT_OURS)
     return descriptor
@@ -785,7 +797,7 @@ def exchange(registry: str, identity: str, record: Record, minted: int) -> Grant
         if answer.status >= 300:
             raise answer.refusal(REFUSED, registry=registry, claims=claims_of(identity))
         grant = Grant(registry=registry, token=answer.token("token"), minted=minted)
-        record.minted.append(grant)
+        record.own.append(grant)
         record.add(grant)
         return grant
 
@@ -842,7 +854,7 @@ def revoked_on_failure(record: Record) -> Iterator[None]:
     except BaseException:
         ignore_signals()  # what is in no record can only be revoked here and now
         revoked = []
-        for grant in record.minted:
+        for grant in record.own:
             try:
                 revoke(grant)
                 revoked.append(grant)
@@ -867,16 +879,14 @@ def main(url: str | None = None) -> None:
     record = Record()
     with revoked_on_failure(record), open(open_output(), "wb", buffering=0) as output:
         grant = mint(registry, record)
-        got, start = (GOT_ON_GITHUB, "token=") if on_github() else (GOT_ELSEWHERE, "")
+        got, prefix = (GOT_ON_GITHUB, "token=") if on_github() else (GOT_ELSEWHERE, "")
         say(words(got, audience=audience_of(registry), registry=registry))
-        write_whole(output.fileno(), f"{start}{grant.token}\n", "GITHUB_OUTPUT" if start else "stdout")
+        write_whole(output.fileno(), f"{prefix}{grant.token}\n", "GITHUB_OUTPUT" if prefix else "stdout")
 
 
 def open_output() -> int:
     """Return the descriptor that takes the access token: the step's outputs on GitHub, elsewhere stdout."""
-    if on_github():  # the runner made the file: another one of this name would never be read
-        return os.open(environment("GITHUB_OUTPUT"), os.O_WRONLY | os.O_APPEND)
-    return os.dup(1)
+    return open_for_runner("GITHUB_OUTPUT") if on_github() else os.dup(1)
 
 
 # post: nothing left behind
@@ -890,8 +900,8 @@ def post() -> None:
     others: list[Grant] = []
     errors: list[AuthError] = []
     try:
-        token = environment_secret("CARGO_REGISTRY_TOKEN")
-        if token.startswith("cio_tp_"):
+        if os.environ.get("CARGO_REGISTRY_TOKEN", "").startswith("cio_tp_"):
+            token = environment_secret("CARGO_REGISTRY_TOKEN")
             others.append(Grant(registry=default_registry(), token=token, minted=0))
     except AuthError as error:
         errors.append(error)
@@ -1024,7 +1034,7 @@ def set_up_cargo(name: str) -> None:
     descriptor = os.open(launcher, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o700)
     with open(descriptor, "w", errors="surrogateescape") as file:
         file.write(f'#!/bin/sh\n{command} "$@"\n')
-    with open(environment("GITHUB_ENV"), "a", errors="surrogateescape") as variables:
+    with open(open_for_runner("GITHUB_ENV"), "w", errors="surrogateescape") as variables:
         variables.write(f"CARGO_{registry}_CREDENTIAL_PROVIDER={launcher}\n")
     say(words(PROVIDER, variable=f"CARGO_{registry}_CREDENTIAL_PROVIDER"))
 

@@ -1357,6 +1357,13 @@ def test_a_long_lived_token_of_the_user_is_never_sent(tmp_path: Path) -> None:
         assert not world.registry.requests
 
 
+def test_a_long_lived_token_with_a_line_break_does_not_fail_the_job(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        result = world.run("post", env=world.on_github(CARGO_REGISTRY_TOKEN="cioAbCdEf0123456789\n"))
+        assert (result.status, result.stderr) == (0, "")
+        assert not world.registry.requests
+
+
 def test_a_damaged_token_of_the_environment_is_not_sent_and_stops_no_other(tmp_path: Path) -> None:
     with new_world(tmp_path) as world:
         world.run(env=world.on_github())
@@ -1735,6 +1742,15 @@ def test_a_registry_that_repeats_the_secret_it_was_sent_does_not_get_it_shown(tm
         world.github.faults = [to_github] * 4
         result = world.run(env=world.on_github())
         assert "You sent Bearer ***" in result.stderr
+
+
+@in_background
+def test_an_answer_made_to_keep_the_censor_busy_does_not_hang_the_job(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        world.registry.faults = [status(400, b"eyJ" * 349_000)]
+        result = world.run(env=world.on_github())
+        assert result.status == 1
+        assert "It answered HTTP 400: ***" in result.stderr
 
 
 @each_of(
@@ -2574,6 +2590,20 @@ def test_a_trial_that_was_hard_to_revoke_is_not_handed_out_later(tmp_path: Path)
         assert ask(world, world.on_github(), about(world))["Ok"]["token"] in world.registry.live()
 
 
+def test_a_damaged_line_that_a_trial_comes_across_is_reported(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        record = world.temp / "crates-io-auth.jsonl"
+        record.write_text("garbage\n")
+        record.chmod(0o600)
+        read = json.dumps(about(world, operation="read")).encode() + b"\n"
+        process = world.start("--cargo-plugin", env=world.on_github(), stdin=subprocess.PIPE)
+        process.for_cargo = True
+        process.popen.stdin.write(read)  # type: ignore[union-attr]
+        process.popen.stdin.close()  # type: ignore[union-attr]
+        process.popen.stdin = None
+        assert "is damaged and was dropped" in process.finish().stderr
+
+
 def test_trials_at_once_leave_nothing_that_is_handed_out_later(tmp_path: Path) -> None:
     with new_world(tmp_path) as world, concurrent.futures.ThreadPoolExecutor(4) as pool:
         read = about(world, operation="read")
@@ -2597,6 +2627,14 @@ def test_elsewhere_a_second_publish_goes_on_with_the_token_of_the_first(tmp_path
         env = world.on_gitlab(**{world.variable(): world.github.issue(world.registry.audience, exp=1)})
         assert "Ok" in ask(world, env, about(world, operation="read"))
         assert ask(world, env, about(world))["Ok"]["token"] == token
+
+
+def test_a_missing_file_for_variables_is_not_made_for_the_runner_would_never_read_it(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        step = {"INPUT_CREDENTIAL_PROVIDER": "true", "RUNNER_TEMP": str(tmp_path), "INPUT_URL": None}
+        result = world.run(env=world.on_github(GITHUB_ENV=str(tmp_path / "missing"), **step))
+        assert result.status == 1
+        assert not (tmp_path / "missing").exists()
 
 
 def test_the_input_url_is_said_to_have_no_effect_on_cargo(tmp_path: Path) -> None:
