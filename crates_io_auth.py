@@ -12,8 +12,8 @@ Each access token goes into the job's *record* the moment it is read, so that a 
 revoke it, whatever happened in between.
 
 This file needs nothing but Python, and is installed by copying it. It reads from top to bottom: what
-the user reads, being cancelled, which registry, the wire, who am I, the record, what the registry
-gives and takes back, main, post, cargo, the command line.
+the user reads, failing, which registry, the wire, who am I, the record, what the registry gives and
+takes back, cargo, main, post, the command line.
 """
 
 from __future__ import annotations
@@ -23,26 +23,24 @@ import signal
 if __name__ == "__main__":  # until `run` takes over: Python would print a traceback
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
+import _thread  # of which `threading` is made, for 0.2 MiB more
 import base64
 import contextlib
-import errno
 import functools
-import json
 import os
 import random
 import re
 import stat
 import sys
 import tempfile
-import threading
 import time
 import types
 
-# What costs more than all of these (urllib.request, ssl) is imported where something is sent, and
+# What costs more than all of these (urllib.request, ssl, json) is imported where it is needed, and
 # typing (https://typing.python.org/en/latest/spec/directives.html#type-checking) not at all.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Iterator, TypeVar
+    from typing import IO, Any, Callable, Iterator, TypeVar
 
     T = TypeVar("T")
 
@@ -75,13 +73,13 @@ Revoke it at the end of the job: crates_io_auth.py post"""
 
 REVOKED = "Revoked an access token at {registry}."
 
-TRY_AGAIN = "{problem}: {reason}. Trying again in {seconds} s."
+TRY_AGAIN = "{problem}. Trying again in {seconds} s."
 
 BAD_URL = """\
 A secret must not be sent to {url}
-A registry is https://host, maybe with a port and a path, in plain ASCII; no user name, query or
-fragment. Plain http is for this machine alone (localhost, 127.0.0.0/8, [::1]). Correct the input
-`url`, --url or INPUT_URL. Nothing was sent."""
+A registry is https://host, maybe with a port and a path, in plain ASCII.
+It has no user name, query or fragment. Plain http is for this machine alone (localhost, 127.0.0.0/8,
+[::1]). Correct the input `url`, --url or INPUT_URL. Nothing was sent."""
 
 BAD_SECRET = """\
 What is in {variable} is not a token
@@ -123,7 +121,7 @@ REFUSED = """\
 {host} refused the identity token
 {reason}
 A trusted publisher of the crate must match what the identity token claims:
-{claims}
+  {claims}
 Compare them in the crate's settings, {registry}/crates/<crate>/settings, and run the job again.
 The first version of a crate can't be published this way: publish it with an ordinary API token.
 An identity token works once: where a job has just one, only a new job has a new one."""
@@ -134,19 +132,19 @@ NOT_REVOKED = """\
 
 STILL_ALIVE = """\
 An access token may still be alive
-The lines above say why. Run `crates_io_auth.py post` (again) for what is in the record. crates.io ends
-an access token 30 minutes after it was made, in any case."""
+  {reasons}
+Run `crates_io_auth.py post` (again) for what is in the record. crates.io ends an access token 30 minutes
+after it was made, in any case."""
 
 DAMAGED = """\
-A line of the record {path} is damaged and was dropped
-If it held an access token, crates.io ends that 30 minutes after it was made."""
+The record {path} is damaged
+All access tokens that could be read are revoked. If there was another one in it, crates.io ends that 30
+minutes after it was made. Remove the file then."""
 
 UNSAFE = """\
 Access tokens can't be recorded in {path}
-{reason}. It must be this user's own, open to nobody else, and no link. If someone put it there, find
-out who. Remove it, and run this again."""
-
-NOT_OURS = "It is a link, or someone else's, or open to others"
+{reason}. It must be this user's own, open to nobody else, and no link.
+If someone put it there, find out who. Remove it, and run this again."""
 
 MACHINE = """\
 This machine can't do what is needed
@@ -163,15 +161,12 @@ Every access token that it gets will be revoked when the job ends."""
 
 NO_PROVIDER = """\
 cargo can't be given tokens just in time here
-{reason}. Leave out `credential-provider`, and use the output `token` instead."""
+It starts a provider on Linux and macOS alone, from a path without spaces; this is {platform}, {path}
+Leave out `credential-provider`, and use the output `token` instead."""
 
 TOKEN_IGNORED = """\
 {variable} is set, and cargo ignores it
 cargo asks for a token just in time instead. Take the variable out: every build script can read it."""
-
-URL_IGNORED = """\
-The input url has no effect with credential-provider
-cargo says which registry it needs a token for. Name it, as cargo does, in the input `registry`."""
 
 BAD_INDEX = """\
 {host} did not say which registry its index belongs to
@@ -183,15 +178,15 @@ A token for one registry must not get into the hands of another. With such an in
 output, or with `crates_io_auth.py --url`, instead of through cargo."""
 
 BAD_INPUT = """\
-The input {name} can't be {value}
-{wanted}"""
+The input credential-provider can't be {value}
+It is true or false."""
 
 CHECKED = """\
 {registry} gives this job access tokens; the one that showed it is revoked again.
 cargo gets a new one when it uploads."""
 
 UNUSABLE = """\
-The identity token in {variable} can't be used
+The identity token for {audience} can't be used
 It has expired, or it is not a JWT with a time of expiry. Run the job again to get a new one."""
 
 NOT_CARGO = """\
@@ -200,8 +195,8 @@ It speaks version 1 of cargo's credential provider protocol. cargo starts it by 
 CARGO_REGISTRY_CREDENTIAL_PROVIDER names it."""
 
 BUG = """\
-crates_io_auth.py failed in a way that it does not know: {kind} in line {line}
-Please report this line. Access tokens are in the record: `crates_io_auth.py post` revokes them."""
+crates_io_auth.py failed in a way that it does not know: {kind} in lines {lines}
+Please report these lines. Access tokens are in the record: `crates_io_auth.py post` revokes them."""
 
 
 def printable(text: object) -> str:
@@ -218,30 +213,28 @@ def printable(text: object) -> str:
     return line if len(line) <= 500 else line[:500] + "..."
 
 
+def words(template: str, **outside: object) -> str:
+    """Return one of the texts above with its places filled in; a list fills a line an entry."""
+    for place, value in outside.items():
+        outside[place] = "\n  ".join(map(printable, value)) if isinstance(value, list) else printable(value)
+    return template.format(**outside)
+
+
 class AuthError(Exception):
     """Something that the user can act on. Its text is a title and the lines that explain it."""
 
     def __init__(self, template: str, **outside: object) -> None:
         super().__init__(words(template, **outside))
 
+    def brief(self) -> str:
+        """Return the title and the line that says why, in one line."""
+        return ": ".join(str(self).split("\n")[:2])
+
 
 class TryAgain(AuthError):
     """An error that may pass by itself, after `wait` seconds if the other side said so."""
 
-    def __init__(self, template: str, wait: float | None = None, **outside: object) -> None:
-        super().__init__(template, **outside)
-        self.wait = wait
-
-
-def words(template: str, **outside: object) -> str:
-    """Return one of the texts above with its places filled in; a mapping fills a line an entry."""
-    safe = {}
-    for place, value in outside.items():
-        if isinstance(value, dict):
-            safe[place] = "\n".join(f"  {name}: {printable(entry)}" for name, entry in value.items())
-        else:
-            safe[place] = printable(value)
-    return template.format(**safe)
+    wait: float | None = None
 
 
 def on_github() -> bool:
@@ -250,18 +243,17 @@ def on_github() -> bool:
 
 
 def say(text: str) -> None:
-    """Print lines on stderr, if it takes them; stdout is for the access token."""
-    if sys.stderr is not None:  # it is None if it was closed when Python started
+    """Print lines on stderr, if it is open and takes them; stdout is for the access token."""
+    if sys.stderr:
         with contextlib.suppress(OSError):
             print(text, file=sys.stderr, flush=True)
 
 
 def mask(secret: str) -> None:
-    """Have GitHub's runner hide `secret` in whatever is printed from now on. Raises OSError if it can't."""
+    """Have GitHub's runner hide `secret` in whatever is printed from now on. Raises if stderr is closed."""
     if on_github():
-        if sys.stderr is None:
-            raise OSError(errno.EBADF, "stderr is closed, and a secret can't be masked")
-        print("::add-mask::" + secret.replace("%", "%25"), file=sys.stderr, flush=True)
+        sys.stderr.write("::add-mask::" + secret.replace("%", "%25") + "\n")
+        sys.stderr.flush()
 
 
 def annotate(level: str, text: str) -> None:
@@ -273,30 +265,7 @@ def annotate(level: str, text: str) -> None:
     say(f"::{level} title={title}::" + explanation.replace("\n", "%0A"))
 
 
-def say_error(error: AuthError) -> None:
-    """Tell the user what failed; on GitHub also in the summary of the step."""
-    annotate("error", str(error))
-    with contextlib.suppress(OSError), open(os.environ.get("GITHUB_STEP_SUMMARY", ""), "ab") as summary:
-        # In a fence nothing from outside is a link or HTML, and no line of it can end the fence.
-        summary.write(f"### crates-io-auth failed\n\n```text\n{error}\n```\n".encode())
-
-
-def environment(variable: str) -> str:
-    """Return what GitHub's runner sets in every step. Raises OSError if it is missing."""
-    if not os.environ.get(variable):
-        raise OSError(errno.ENOENT, "GitHub's runner sets it in every step", variable)
-    return os.environ[variable]
-
-
-def open_for_runner(variable: str) -> int:
-    """Return the descriptor of a file that the runner made for this step. Raises OSError if it did not.
-
-    It is not made here: the runner would never read it.
-    """
-    return os.open(environment(variable), os.O_WRONLY | os.O_APPEND)
-
-
-# Being cancelled
+# Failing, and being cancelled
 
 
 class Cancelled(BaseException):
@@ -313,7 +282,19 @@ def ignore_signals() -> None:
 def cancel(*_: object) -> None:
     """Obey the first SIGINT or SIGTERM alone, so that no other one interrupts the clean-up."""
     ignore_signals()
-    raise Cancelled
+    raise Cancelled(CANCELLED)
+
+
+def explanation_of(error: BaseException) -> str:
+    """Return what to tell the user about any exception. Python's own traceback could show a secret."""
+    if isinstance(error, (AuthError, Cancelled)):
+        return str(error)
+    if isinstance(error, OSError):
+        return words(MACHINE, reason=error)
+    from traceback import walk_tb
+
+    lines = ", ".join(str(line) for _, line in walk_tb(error.__traceback__))
+    return words(BUG, kind=type(error).__name__, lines=lines)
 
 
 # Which registry
@@ -340,20 +321,17 @@ def url_parts(url: str) -> re.Match[str]:
     return parts
 
 
-def registry_url(text: str) -> str:
+def registry_url(text: str | None = None) -> str:
     """Return a registry's URL, with a scheme (https for a bare host) and no slash at its end.
 
-    Raises AuthError if it is none.
+    Without a text it is the one in the input `url`, else crates.io. Raises AuthError if it is none.
     """
+    if text is None:
+        text = os.environ.get("INPUT_URL") or CRATES_IO
     parts = url_parts(text if "://" in text else f"https://{text}")
     if parts["query"]:
         raise AuthError(BAD_URL, url=text)
     return parts["origin"].lower() + (parts["path"] or "").rstrip("/")
-
-
-def default_registry() -> str:
-    """Return the registry of the input `url`, else crates.io. Raises AuthError if it is none."""
-    return registry_url(os.environ.get("INPUT_URL") or CRATES_IO)
 
 
 def audience_of(registry: str) -> str:
@@ -364,8 +342,10 @@ def audience_of(registry: str) -> str:
 # On the wire
 
 
-def dig(text: str | bytes, *path: str | int) -> Any:
+def dig(text: bytes, *path: str | int) -> Any:
     """Return what JSON text holds at `path`; None if it is not JSON, or has another shape."""
+    import json
+
     try:
         value = json.loads(text)
         for step in path:
@@ -373,6 +353,13 @@ def dig(text: str | bytes, *path: str | int) -> Any:
         return value
     except (ValueError, RecursionError, LookupError, TypeError):
         return None
+
+
+def line_of(value: object) -> str:
+    """Return a value as a line of JSON."""
+    import json
+
+    return json.dumps(value) + "\n"
 
 
 def is_secret(value: object) -> bool:
@@ -397,35 +384,34 @@ class Answer(types.SimpleNamespace):
     headers: Any
     body: bytes
 
-    def reason(self) -> str:
-        """Return the words of an answer: where to go, crates.io's `detail`, or how it begins."""
+    def error(self, refused: str = "", **outside: object) -> AuthError:
+        """Return the error for what is no success. The text `refused` is for an answer that is final."""
         if self.status < 300:
             says = "no token"  # or half of one, that must not be shown
         elif self.status < 400:
             says = f"go to {self.headers['Location']} (a secret is never sent on to another address)"
         else:
             says = str(dig(self.body, "errors", 0, "detail") or self.body.decode(errors="replace"))
-        return f"It answered HTTP {self.status}: " + (
-            says.replace(self.secret, "***") if self.secret else says
-        )
+        if self.secret:
+            says = says.replace(self.secret, "***")
+        outside.update(host=self.host, reason=f"It answered HTTP {self.status}: {says}")
+        if refused and 300 <= self.status < 500 and self.status not in (408, 429):
+            return AuthError(refused if self.status >= 400 else NO_ANSWER, **outside)
+        again = TryAgain(NO_ANSWER, **outside)
+        again.wait = retry_after(self.headers.get("Retry-After", ""))
+        return again
 
-    def failure(self) -> TryAgain:
-        """Return the error for an answer that another try may better."""
-        wait = retry_after(self.headers.get("Retry-After", ""))
-        return TryAgain(NO_ANSWER, wait, host=self.host, reason=self.reason())
+    def content(self, refused: str, *fine: int, **outside: object) -> bytes:
+        """Return the body of a success, or of a status that is `fine` too. Raises `error` for any other."""
+        if not 200 <= self.status < 300 and self.status not in fine:
+            raise self.error(refused, **outside)
+        return self.body
 
-    def refusal(self, template: str, **outside: object) -> AuthError:
-        """Return the error for a registry's answer that is no success, which may be final."""
-        if self.status in (408, 429) or not 300 <= self.status < 500:
-            return self.failure()
-        template = NO_ANSWER if self.status < 400 else template
-        return AuthError(template, host=self.host, reason=self.reason(), **outside)
-
-    def token(self, name: str) -> str:
-        """Return the token under `name` in a success. Raises TryAgain for anything else."""
-        token = dig(self.body, name)
-        if not 200 <= self.status < 300 or not is_secret(token):
-            raise self.failure()
+    def token(self, name: str, refused: str = "", **outside: object) -> str:
+        """Return the token under `name` in a success. Raises `error` for anything else."""
+        token = dig(self.content(refused, **outside), name)
+        if not is_secret(token):
+            raise self.error()
         return str(token)
 
 
@@ -451,7 +437,8 @@ def opener() -> Any:
     import urllib.request
 
     director = urllib.request.OpenerDirector()
-    proxies = {scheme: url for scheme, url in urllib.request.getproxies().items() if scheme == "https"}
+    proxies = urllib.request.getproxies()
+    proxies.pop("http", None)
     director.add_handler(urllib.request.ProxyHandler(proxies))
     director.add_handler(urllib.request.HTTPHandler())
     director.add_handler(urllib.request.HTTPSHandler(context=ssl.create_default_context()))
@@ -474,36 +461,34 @@ def transfer(client: Any, host: str, method: str, url: str, secret: str, body: b
         with client.open(urllib.request.Request(url, body, headers, method=method)) as response:
             # After a whole token the end may be broken, or never come; a token that is lost can't be revoked.
             with contextlib.suppress(OSError, ArithmeticError, http.client.HTTPException):
-                while dig(received) is None and len(received) < ANSWER_BYTES:
+                while len(received) < ANSWER_BYTES:
                     piece = response.read1(ANSWER_BYTES - len(received))
-                    if not piece:
-                        break
                     received += piece
+                    if not piece or dig(received) is not None:
+                        break
             return Answer(
                 host=host, secret=secret, status=response.status, headers=response.headers, body=received
             )
-    except (http.client.HTTPException, ValueError) as error:
-        reason: object = f"It does not speak HTTP ({type(error).__name__})"
-    except OSError as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         if isinstance(reason, ssl.SSLCertVerificationError):
             raise AuthError(BAD_CERTIFICATE, host=host, reason=reason.verify_message) from None
-    raise TryAgain(NO_ANSWER, host=host, reason=reason)
+        raise TryAgain(NO_ANSWER, host=host, reason=f"{type(reason).__name__}: {reason}") from None
 
 
 def send(method: str, url: str, secret: str, receive: Callable[[Answer], T], body: bytes | None = None) -> T:
     """Send one request, and return what `receive` makes of the answer, all within REQUEST_SECONDS.
 
-    The secret, if any, goes along as bearer, unless it is in the body. It happens in a thread, for two
-    reasons: Python's own time-out starts anew with each byte; and signals interrupt the main thread alone,
-    so that `receive` always gets to record the token it finds, be it after this function gave up. Raises
-    what `receive` raises, and TryAgain.
+    The secret, if any, goes along as bearer, unless it is in the body. Raises what `receive` raises, and
+    TryAgain. A thread does it: Python's own time-out starts anew with each byte; and signals interrupt the
+    main thread alone, so that `receive` always gets to record the token it finds.
     """
     host = url_parts(url)["host"]
     client = opener()
     results: list[T] = []
     errors: list[BaseException] = []
-    done = threading.Event()  # Thread.join can't be called again after a signal (python/cpython#90882)
+    working = _thread.allocate_lock()
+    working.acquire()
 
     def work() -> None:
         if sys.platform != "win32":  # else the main thread may sleep on while this one gets the signal
@@ -512,14 +497,13 @@ def send(method: str, url: str, secret: str, receive: Callable[[Answer], T], bod
             results.append(receive(transfer(client, host, method, url, secret, body)))
         except BaseException as error:
             errors.append(error)
-        finally:
-            done.set()
+        working.release()
 
     try:
-        threading.Thread(target=work, daemon=True).start()
-        done.wait(REQUEST_SECONDS)
+        _thread.start_new_thread(work, ())
+        working.acquire(timeout=REQUEST_SECONDS)
     except Cancelled:
-        done.wait(GRACE_SECONDS)
+        working.acquire(timeout=GRACE_SECONDS)
         raise
     for error in errors:
         raise error
@@ -535,8 +519,7 @@ def persist(attempt: Callable[[], T]) -> T:
             return attempt()
         except TryAgain as again:
             seconds = backoff * random.uniform(0.75, 1.25) if again.wait is None else again.wait
-            problem, reason = str(again).split("\n")[:2]
-            say(words(TRY_AGAIN, problem=problem, reason=reason, seconds=round(seconds, 1)))
+            say(words(TRY_AGAIN, problem=again.brief(), seconds=round(seconds, 1)))
             time.sleep(seconds)
     return attempt()
 
@@ -555,7 +538,7 @@ def identity_token(registry: str) -> str:
         from urllib.parse import quote
 
         url, request_token = github_endpoint()
-        url += ("&" if "?" in url else "?") + "audience=" + quote(audience, safe="")
+        url += "&audience=" + quote(audience, safe="")
         token = send("GET", url, request_token, lambda answer: answer.token("value"))
     else:
         token = ambient_identity_token(audience)
@@ -567,26 +550,17 @@ def github_endpoint() -> tuple[str, str]:
     """Return where to ask GitHub, and the secret for it, which only jobs with the permission know."""
     url = os.environ.get("ACTIONS_ID_TOKEN_REQUEST_URL")
     request_token = environment_secret("ACTIONS_ID_TOKEN_REQUEST_TOKEN")
-    if not url or not request_token:
-        raise AuthError(FORK if is_from_fork() else NO_PERMISSION)
-    return url, request_token
-
-
-def is_from_fork() -> bool:
-    """Tell whether this run is for a pull request from a fork (GitHub's event `pull_request`)."""
-    with contextlib.suppress(OSError), open(environment("GITHUB_EVENT_PATH"), "rb") as event:
-        return dig(event.read(), "pull_request", "head", "repo", "fork") is True
-    return False
-
-
-def variable_of(audience: str) -> str:
-    """Return the variable for identity tokens for an audience, named as in PyPA's `id` library."""
-    return re.sub(r"[^A-Z0-9_]|^[0-9]", "_", audience.upper()) + "_ID_TOKEN"
+    if url and request_token:
+        return url, request_token
+    with contextlib.suppress(OSError), open(os.environ.get("GITHUB_EVENT_PATH", ""), "rb") as event:
+        if dig(event.read(), "pull_request", "head", "repo", "fork") is True:
+            raise AuthError(FORK)
+    raise AuthError(NO_PERMISSION)
 
 
 def ambient_identity_token(audience: str) -> str:
-    """Return the identity token that the CI put into a variable."""
-    variable = variable_of(audience)
+    """Return the identity token that the CI put into a variable, named as in PyPA's `id` library."""
+    variable = re.sub(r"[^A-Z0-9_]|^[0-9]", "_", audience.upper()) + "_ID_TOKEN"
     token = environment_secret(variable)
     if not token:
         raise AuthError(NO_VARIABLE, variable=variable, audience=audience)
@@ -604,20 +578,18 @@ CLAIMS = {  # as the user knows them, of GitHub and of GitLab
 }
 
 
-def payload_of(identity: str) -> bytes:
-    """Return the payload of an identity token, unverified: JSON, if it is a JWT."""
-    try:
-        return base64.urlsafe_b64decode(identity.partition(".")[2].partition(".")[0] + "==")
-    except ValueError:
-        return b""
+def claim_of(identity: str, name: str) -> Any:
+    """Return what an identity token claims, unverified; None if it does not, or is no JWT."""
+    with contextlib.suppress(ValueError, IndexError):
+        return dig(base64.urlsafe_b64decode(identity.split(".")[1] + "=="), name)
+    return None
 
 
-def claims_of(identity: str) -> dict[str, str]:
-    """Return what an identity token claims about the job, for the user to compare."""
-    payload = payload_of(identity)
-    claims = {label: dig(payload, name) for name, label in CLAIMS.items()}
+def claims_of(identity: str) -> list[str]:
+    """Return what an identity token claims about the job, a line a claim, for the user to compare."""
+    claims = {label: claim_of(identity, name) for name, label in CLAIMS.items()}
     claims["environment"] = claims["environment"] or "(none)"
-    return {label: claim for label, claim in claims.items() if isinstance(claim, str)}
+    return [f"{label}: {claim}" for label, claim in claims.items() if isinstance(claim, str)]
 
 
 # The record
@@ -634,154 +606,111 @@ class Grant(types.SimpleNamespace):
     minted: int
 
 
+# As `Record.add` writes it. Before it there may be the beginning of another one, cut off by a full disk.
+LINE = r'\{"registry": "([!#-[\]-~]+)", "token": "([!#-[\]-~]+)", "minted": ([0-9]{1,15})\}'
+
+
 class Record:
     """The file with a line of JSON for each access token of this job that is to be revoked.
 
-    Only its owner can read it. Any number of processes may add to it and empty it at once.
+    Only its owner can read it. Any number of processes may use it at once: they only ever append a line,
+    or take one out by writing spaces over it.
     """
 
     def __init__(self) -> None:
-        self.path = record_path()
-        self.own: list[Grant] = []  # what this process got
+        self.own: list[Grant] = []  # what this process holds, recorded or not
 
-    def open(self) -> int:
-        """Return a descriptor to append with. Raises AuthError or OSError if there is no safe one."""
-        return open_own(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, forbidden=0o077)
+    @property
+    def path(self) -> str:
+        """Where it lies: in the runner's folder for this job, else in one of this user's, a file a job."""
+        if on_github():
+            return os.path.join(runner_path("RUNNER_TEMP"), "crates-io-auth.jsonl")
+        folder = os.path.join(tempfile.gettempdir(), "crates-io-auth")
+        if sys.platform != "win32":  # where each user has a temporary folder of their own
+            folder += f"-{os.geteuid()}"
+        os.makedirs(folder, 0o700, exist_ok=True)
+        check_owner(folder, os.lstat(folder), stat.S_IFDIR)
+        job = re.sub(r"[^A-Za-z0-9-]", "_", os.environ.get("CI_JOB_ID") or "job")
+        return os.path.join(folder, f"{job}.jsonl")
+
+    def open(self, flags: int = 0, forbidden: int = 0) -> IO[bytes]:
+        """Return the file, made if need be. Raises AuthError if it is no plain file of this user's own."""
+        path = self.path
+        flags |= os.O_RDWR | os.O_CREAT
+        flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # Windows has neither
+        try:
+            descriptor = os.open(path, flags, 0o600)
+        except OSError as error:
+            raise AuthError(UNSAFE, path=path, reason=error.strerror) from None
+        check_owner(path, os.fstat(descriptor), stat.S_IFREG, forbidden)
+        return os.fdopen(descriptor, "r+b", 0)
+
+    def open_to_add(self) -> IO[bytes]:
+        """Return the file, as `open` does, if nobody else has rights to it."""
+        return self.open(os.O_APPEND, forbidden=0o077)
 
     def add(self, grant: Grant) -> None:
-        """Append one access token. Raises OSError when it can't be, for a full disk, say."""
-        line = json.dumps(vars(grant)) + "\n"
-        while True:
-            descriptor = self.open()
-            try:
-                write_whole(descriptor, line, self.path)
-                # Whoever took the file away in between may have read it before this line was in it.
-                with contextlib.suppress(FileNotFoundError):
-                    if os.path.samestat(os.fstat(descriptor), os.stat(self.path)):
-                        return
-            finally:
-                os.close(descriptor)
+        """Append one access token. Raises AuthError, for a full disk, say."""
+        with self.open_to_add() as file:
+            put(file, line_of(vars(grant)), self.path)
+
+    def read(self) -> str:
+        """Return what is in it. Nonsense in it stays nonsense."""
+        with self.open() as file:
+            return file.read().decode("ascii", "replace")
+
+    def grants(self) -> list[Grant]:
+        """Return the access tokens in it, of what `add` has written whole."""
+        found = re.findall(LINE, self.read())
+        return [Grant(registry=url, token=token, minted=int(minted)) for url, token, minted in found]
 
     def fresh(self, registry: str) -> Grant | None:
         """Return an access token of a registry that is good for one more upload, if there is one."""
-        with contextlib.suppress(FileNotFoundError):
-            grants, _ = read_grants(self.path)
-            for grant in grants:
-                if grant.registry == registry and grant.minted <= time.time() < grant.minted + FRESH_SECONDS:
-                    return grant
+        for grant in self.grants():
+            if grant.registry == registry and grant.minted <= time.time() < grant.minted + FRESH_SECONDS:
+                return grant
         return None
 
-    @contextlib.contextmanager
-    def taken(self) -> Iterator[tuple[list[Grant], list[AuthError]]]:
-        """Take all access tokens out: yields them, and an error for each line that holds none.
-
-        They go for good when the block ends well. If it does not, the next process takes them again.
-        """
-        with contextlib.suppress(FileNotFoundError):
-            os.rename(self.path, f"{self.path}.{os.urandom(8).hex()}")
-        folder, name = os.path.split(self.path)
-        paths = [os.path.join(folder, entry) for entry in os.listdir(folder) if entry.startswith(f"{name}.")]
-        read: list[str] = []
-        grants: list[Grant] = []
-        errors: list[AuthError] = []
-        for path in paths:
-            try:
-                found, damaged = read_grants(path)
-            except FileNotFoundError:  # another process has finished with it
-                continue
-            except AuthError as error:
-                errors.append(error)
-                continue
-            read.append(path)
-            grants += found
-            errors += damaged
-        yield grants, errors
-        for path in read:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
-
-    def forget(self, gone: list[Grant]) -> None:
-        """Take out access tokens that are revoked already. Raises AuthError or OSError."""
-        with self.taken() as (grants, errors):
-            for grant in grants:
-                if grant not in gone:
-                    self.add(grant)
-        for error in errors:
-            say(str(error))
+    def remove(self, grant: Grant) -> None:
+        """Take an access token out."""
+        with self.open() as file:
+            for line in re.finditer(rb"(?m)^.*" + re.escape(grant.token.encode()) + rb".*", file.read()):
+                file.seek(line.start())
+                put(file, " " * len(line[0]), self.path)
 
 
-def write_whole(descriptor: int, line: str, path: str) -> None:
-    """Write a line at once, so that no other process comes between. Raises OSError, which names the path."""
+def put(file: IO[bytes], line: str, name: str) -> None:
+    """Write a line at once, so that no other process comes between. Raises AuthError, which names the file."""
     try:
-        written = os.write(descriptor, line.encode())
+        written = file.write(line.encode())
     except OSError as error:
-        raise OSError(error.errno, error.strerror, path) from None
-    if written < len(line):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        raise AuthError(MACHINE, reason=f"{name}: {error.strerror}") from None
+    if written != len(line):
+        raise AuthError(MACHINE, reason=f"{name} takes only a part of a line")
 
 
-def read_grants(path: str) -> tuple[list[Grant], list[AuthError]]:
-    """Return the access tokens in a file of the record, and an error for each line that holds none."""
-    grants: list[Grant] = []
-    errors: list[AuthError] = []
-    # Others may have rights by now: then it is all the more urgent to revoke.
-    with open(open_own(path, os.O_RDONLY, forbidden=0), "rb") as file:
-        for line in file:
-            try:
-                grants.append(parse_grant(line, path))
-            except AuthError as error:
-                errors.append(error)
-    return grants, errors
+def runner_path(variable: str) -> str:
+    """Return a path that GitHub's runner gives every step. Raises AuthError if it is missing."""
+    path = os.environ.get(variable)
+    if not path:
+        raise AuthError(MACHINE, reason=f"{variable} is not set; GitHub's runner sets it in every step")
+    return path
 
 
-def parse_grant(line: bytes, path: str) -> Grant:
-    """Return the access token in a line of the record. Raises AuthError if the line is damaged."""
-    start = line.rfind(b'{"registry"')  # there may be a beginning before it, cut off by a full disk
-    registry, token, minted = (dig(line[max(start, 0) :], field) for field in ("registry", "token", "minted"))
-    if not isinstance(registry, str) or not is_secret(token) or not isinstance(minted, int):
-        raise AuthError(DAMAGED, path=path)
-    return Grant(registry=registry_url(registry), token=token, minted=minted)
+def open_for_runner(variable: str) -> IO[bytes]:
+    """Return a file that the runner made for this step, to append to. Raises AuthError or OSError.
 
-
-def record_path() -> str:
-    """Return where the record of this job lies. Raises AuthError if the place is not this user's."""
-    if on_github():
-        return os.path.join(environment("RUNNER_TEMP"), "crates-io-auth.jsonl")
-    user = "" if sys.platform == "win32" else f"-{os.geteuid()}"
-    folder = os.path.join(tempfile.gettempdir(), f"crates-io-auth{user}")
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(folder, 0o700)
-    status = os.lstat(folder)
-    if not stat.S_ISDIR(status.st_mode) or not is_private(status, forbidden=0o077):
-        raise AuthError(UNSAFE, path=folder, reason=NOT_OURS)
-    job = re.sub(r"[^A-Za-z0-9-]", "_", os.environ.get("CI_JOB_ID") or "job")
-    return os.path.join(folder, f"{job}.jsonl")
-
-
-def is_private(status: os.stat_result, forbidden: int) -> bool:
-    """Tell whether a file or folder is this user's own, and has none of the forbidden mode bits."""
-    if sys.platform == "win32":  # a user's temporary folder is open to nobody else there
-        return True
-    return status.st_uid == os.geteuid() and not status.st_mode & forbidden
-
-
-def open_own(path: str, flags: int, forbidden: int) -> int:
-    """Return the descriptor of a file of this user's own, not through a link.
-
-    Raises FileNotFoundError, and AuthError for whatever else is wrong, like a forbidden mode bit.
+    It is not made here: the runner would never read it.
     """
-    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # Windows has neither
-    try:
-        descriptor = os.open(path, flags, 0o600)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise AuthError(UNSAFE, path=path, reason=error.strerror) from None
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1 or not is_private(status, forbidden):
-        os.close(descriptor)
-        raise AuthError(UNSAFE, path=path, reason=NOT_OURS)
-    return descriptor
+    return os.fdopen(os.open(runner_path(variable), os.O_WRONLY | os.O_APPEND), "ab", 0)
+
+
+def check_owner(path: str, status: os.stat_result, kind: int, forbidden: int = 0o077) -> None:
+    """Raise AuthError if a file or folder is of another kind, not this user's own, or open to others."""
+    ours = sys.platform == "win32" or (status.st_uid == os.geteuid() and not status.st_mode & forbidden)
+    linked = kind == stat.S_IFREG and status.st_nlink > 1
+    if stat.S_IFMT(status.st_mode) != kind or linked or not ours:
+        raise AuthError(UNSAFE, path=path, reason="It is a link, or someone else's, or open to others")
 
 
 # What the registry gives and takes back
@@ -794,56 +723,50 @@ def exchange(registry: str, identity: str, record: Record, minted: int) -> Grant
     """
 
     def receive(answer: Answer) -> Grant:
-        if answer.status >= 300:
-            raise answer.refusal(REFUSED, registry=registry, claims=claims_of(identity))
-        grant = Grant(registry=registry, token=answer.token("token"), minted=minted)
+        token = answer.token("token", REFUSED, registry=registry, claims=claims_of(identity))
+        grant = Grant(registry=registry, token=token, minted=minted)
         record.own.append(grant)
         record.add(grant)
         return grant
 
-    body = json.dumps({"jwt": identity}).encode()
+    body = line_of({"jwt": identity}).encode()
     return send("POST", registry + TOKENS, identity, receive, body)
 
 
-def mint(registry: str, record: Record, minted: int | None = None) -> Grant:
-    """Return a new access token, recorded as of now or `minted`, and masked. Raises AuthError or OSError."""
-    os.close(record.open())  # what can't be recorded must not be made
-    when = int(time.time()) if minted is None else minted
-    grant = persist(lambda: exchange(registry, identity_token(registry), record, when))
+def mint(registry: str, record: Record, minted: float) -> Grant:
+    """Return a new access token, recorded as of `minted`, and masked. Raises AuthError or OSError."""
+    record.open_to_add().close()  # what can't be recorded must not be made
+    grant = persist(lambda: exchange(registry, identity_token(registry), record, int(minted)))
     mask(grant.token)
     return grant
 
 
 def revoke(grant: Grant) -> None:
     """Revoke an access token; one that its registry does not know is as good. Raises AuthError."""
-
-    def receive(answer: Answer) -> None:
-        if not 200 <= answer.status < 300 and answer.status not in (401, 404):
-            raise answer.refusal(NOT_REVOKED)
-
-    persist(lambda: send("DELETE", grant.registry + TOKENS, grant.token, receive))
+    url = registry_url(grant.registry) + TOKENS
+    persist(lambda: send("DELETE", url, grant.token, lambda answer: answer.content(NOT_REVOKED, 401, 404)))
     say(words(REVOKED, registry=grant.registry))
 
 
-def revoke_recorded(record: Record, wanted: Callable[[Grant], bool], *others: Grant) -> list[AuthError]:
-    """Revoke what is wanted of the record, and others. What fails stays in it, or comes in.
+def revoke_recorded(record: Record, wanted: Callable[[Grant], bool]) -> None:
+    """Revoke what is wanted of the record and of what this process holds. What can't be stays in the record.
 
-    Returns why it failed. Raises OSError when the record can't be changed.
+    Raises AuthError if there is such a one.
     """
-    left: list[Grant] = []
-    with record.taken() as (grants, errors):
-        known = {grant.token for grant in grants}
-        for grant in grants + [other for other in others if other.token not in known]:
-            try:
-                if wanted(grant):
-                    revoke(grant)
-                    continue
-            except AuthError as error:
-                errors.append(error)
-            left.append(grant)
-        for grant in left:
-            record.add(grant)
-    return errors
+    grants = {grant.token: grant for grant in record.own}
+    errors = []
+    try:
+        grants.update({grant.token: grant for grant in record.grants()})
+    except AuthError as error:
+        errors.append(error)
+    for grant in filter(wanted, grants.values()):
+        try:
+            revoke(grant)
+            record.remove(grant)
+        except AuthError as error:
+            errors.append(error)
+    if errors:
+        raise AuthError(STILL_ALIVE, reasons=[error.brief() for error in errors])
 
 
 @contextlib.contextmanager
@@ -853,63 +776,12 @@ def revoked_on_failure(record: Record) -> Iterator[None]:
         yield
     except BaseException:
         ignore_signals()  # what is in no record can only be revoked here and now
-        revoked = []
-        for grant in record.own:
+        if record.own:
             try:
-                revoke(grant)
-                revoked.append(grant)
+                revoke_recorded(record, lambda grant: grant in record.own)
             except AuthError as error:
-                say(f"{error}\n{STILL_ALIVE}")
-        with contextlib.suppress(AuthError, OSError):  # else `post` revokes it once more
-            record.forget(revoked)
+                say(str(error))
         raise
-
-
-# main: a token in, a token out
-
-
-def main(url: str | None = None) -> None:
-    """Get an access token from the registry at `url` and hand it over. Raises AuthError or OSError."""
-    provider = os.environ.get("INPUT_CREDENTIAL_PROVIDER") or "false"
-    if provider not in ("true", "false"):
-        raise AuthError(BAD_INPUT, name="credential-provider", value=provider, wanted="It is true or false.")
-    if provider == "true":
-        return set_up_cargo(os.environ.get("INPUT_REGISTRY") or "crates-io")
-    registry = default_registry() if url is None else registry_url(url)
-    record = Record()
-    with revoked_on_failure(record), open(open_output(), "wb", buffering=0) as output:
-        grant = mint(registry, record)
-        got, prefix = (GOT_ON_GITHUB, "token=") if on_github() else (GOT_ELSEWHERE, "")
-        say(words(got, audience=audience_of(registry), registry=registry))
-        write_whole(output.fileno(), f"{prefix}{grant.token}\n", "GITHUB_OUTPUT" if prefix else "stdout")
-
-
-def open_output() -> int:
-    """Return the descriptor that takes the access token: the step's outputs on GitHub, elsewhere stdout."""
-    return open_for_runner("GITHUB_OUTPUT") if on_github() else os.dup(1)
-
-
-# post: nothing left behind
-
-
-def post() -> None:
-    """Revoke every access token in the record, and a temporary one in CARGO_REGISTRY_TOKEN.
-
-    Raises AuthError when one is left over; the others are revoked all the same.
-    """
-    others: list[Grant] = []
-    errors: list[AuthError] = []
-    try:
-        if os.environ.get("CARGO_REGISTRY_TOKEN", "").startswith("cio_tp_"):
-            token = environment_secret("CARGO_REGISTRY_TOKEN")
-            others.append(Grant(registry=default_registry(), token=token, minted=0))
-    except AuthError as error:
-        errors.append(error)
-    errors += revoke_recorded(Record(), lambda grant: True, *others)
-    for problem in errors:
-        say(str(problem))
-    if errors:
-        raise AuthError(STILL_ALIVE)
 
 
 # cargo: a token just in time
@@ -923,24 +795,23 @@ def cargo_plugin() -> None:
 
     https://doc.rust-lang.org/cargo/reference/credential-provider-protocol.html
     """
-    with open(0, "rb", closefd=False) as requests, open(os.dup(1), "wb", buffering=0) as output:
-        write_whole(output.fileno(), '{"v":[1]}\n', "stdout")
+    with open(0, "rb") as requests, open(1, "wb", buffering=0) as answers:
+        put(answers, '{"v":[1]}\n', "stdout")
         request = requests.readline(ANSWER_BYTES)
         try:
             record = Record()
             with revoked_on_failure(record):
-                write_whole(output.fileno(), json.dumps(answer_cargo(request, record)) + "\n", "stdout")
-        except (AuthError, OSError) as error:
-            message = str(error if isinstance(error, AuthError) else AuthError(MACHINE, reason=error))
-            refusal = {"Err": {"kind": "other", "message": message}}
-            write_whole(output.fileno(), json.dumps(refusal) + "\n", "stdout")
+                put(answers, line_of(answer_cargo(request, record)), "stdout")
+        except Exception as error:
+            refusal = {"Err": {"kind": "other", "message": explanation_of(error)}}
+            put(answers, line_of(refusal), "stdout")
 
 
 def answer_cargo(request: bytes, record: Record) -> dict[str, object]:
     """Return the answer to a request of cargo. Raises AuthError or OSError for what the user must know."""
     kind, operation = dig(request, "kind"), dig(request, "operation")
     index = dig(request, "registry", "index-url")
-    if dig(request, "v") != 1 or not isinstance(kind, str) or not isinstance(index, str):
+    if dig(request, "v") != 1 or not kind or not isinstance(index, str):
         raise AuthError(NOT_CARGO)
     if kind != "logout" and (kind != "get" or operation not in ("read", "publish")):
         return {"Err": {"kind": "operation-not-supported"}}
@@ -949,16 +820,16 @@ def answer_cargo(request: bytes, record: Record) -> dict[str, object]:
         return {"Err": {"kind": "url-not-supported"}}  # cargo asks the next provider
     registry, reading_needs_token = found
     if kind == "logout":
-        for error in revoke_recorded(record, lambda grant: grant.registry == registry):
-            raise error
+        revoke_recorded(record, lambda grant: grant.registry == registry)
         return {"Ok": {"kind": "logout"}}
-    # cargo asks anew for each upload: what it got for reading must not serve for one.
-    answer: dict[str, object] = {"kind": "get", "operation_independent": False}
+    # So that cargo asks anew for each upload: what it got for reading must not serve for one.
+    answer: dict[str, object] = {"kind": "get", "operation_independent": False, "cache": "never"}
     if operation == "read" and not reading_needs_token:
-        return {"Ok": {**answer, "token": token_of_trial(registry, record), "cache": "never"}}
-    grant = record.fresh(registry) or mint(registry, record)
-    expiration = grant.minted + FRESH_SECONDS
-    return {"Ok": {**answer, "token": grant.token, "cache": "expires", "expiration": expiration}}
+        answer["token"] = token_of_trial(registry, record)
+    else:
+        grant = record.fresh(registry) or mint(registry, record, time.time())
+        answer.update(token=grant.token, cache="expires", expiration=grant.minted + FRESH_SECONDS)
+    return {"Ok": answer}
 
 
 def registry_of_index(index: str) -> tuple[str, bool] | None:
@@ -970,14 +841,9 @@ def registry_of_index(index: str) -> tuple[str, bool] | None:
         return CRATES_IO, False
     if not index.startswith("sparse+"):
         return None
-
-    def receive(answer: Answer) -> tuple[Any, bool]:
-        if answer.status >= 300 and answer.status != 404:
-            raise answer.refusal(BAD_INDEX)
-        return dig(answer.body, "api"), dig(answer.body, "auth-required") is True
-
     url = index[len("sparse+") :].rstrip("/") + "/config.json"
-    api, reading_needs_token = persist(lambda: send("GET", url, "", receive))
+    config = persist(lambda: send("GET", url, "", lambda answer: answer.content(BAD_INDEX, 404)))
+    api = dig(config, "api")
     if not isinstance(api, str):
         return None
     registry = registry_url(api)
@@ -985,7 +851,7 @@ def registry_of_index(index: str) -> tuple[str, bool] | None:
     host, owner = url_parts(url)["host"].lower(), url_parts(registry)["host"]
     if host != owner and not host.endswith(f".{owner}"):
         raise AuthError(FOREIGN_API, host=host, api=registry)
-    return registry, reading_needs_token
+    return registry, dig(config, "auth-required") is True
 
 
 def token_of_trial(registry: str, record: Record) -> str:
@@ -996,17 +862,15 @@ def token_of_trial(registry: str, record: Record) -> str:
     """
     if on_github():
         grant = mint(registry, record, minted=0)
-        revoke(grant)
-        record.forget([grant])
+        revoke_recorded(record, lambda other: other == grant)
         say(words(CHECKED, registry=registry))
         return grant.token
     # It works only once: all that can be done is to look at it, unless it has been exchanged already.
-    if record.fresh(registry):
-        return NO_TOKEN
-    audience = audience_of(registry)
-    expires = dig(payload_of(ambient_identity_token(audience)), "exp")
-    if not isinstance(expires, (int, float)) or expires < time.time():
-        raise AuthError(UNUSABLE, variable=variable_of(audience))
+    if not record.fresh(registry):
+        audience = audience_of(registry)
+        expires = claim_of(ambient_identity_token(audience), "exp")
+        if not isinstance(expires, (int, float)) or expires < time.time():
+            raise AuthError(UNUSABLE, audience=audience)
     return NO_TOKEN
 
 
@@ -1014,77 +878,98 @@ def set_up_cargo(name: str) -> None:
     """Have cargo ask this script for tokens of the registry that it calls `name`, in the next steps."""
     import shlex
 
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-        wanted = "It is the name of a registry in cargo's configuration."
-        raise AuthError(BAD_INPUT, name="registry", value=name, wanted=wanted)
     github_endpoint()
-    if default_registry() != CRATES_IO:
-        annotate("warning", URL_IGNORED)
-    launcher = os.path.join(environment("RUNNER_TEMP"), "crates-io-auth-for-cargo")
-    if sys.platform == "win32":
-        raise AuthError(NO_PROVIDER, reason="On Windows cargo can't start a script")
-    if len(launcher.split()) > 1:
-        raise AuthError(NO_PROVIDER, reason=f"cargo splits the path of its provider at spaces: {launcher}")
-    registry = "REGISTRY" if name == "crates-io" else "REGISTRIES_" + name.upper().replace("-", "_")
-    if os.environ.get(f"CARGO_{registry}_TOKEN"):
-        annotate("warning", words(TOKEN_IGNORED, variable=f"CARGO_{registry}_TOKEN"))
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(launcher)
-    command = f"exec {shlex.quote(sys.executable)} -I -S {shlex.quote(os.path.abspath(__file__))}"
-    descriptor = os.open(launcher, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o700)
-    with open(descriptor, "w", errors="surrogateescape") as file:
-        file.write(f'#!/bin/sh\n{command} "$@"\n')
-    with open(open_for_runner("GITHUB_ENV"), "w", errors="surrogateescape") as variables:
-        variables.write(f"CARGO_{registry}_CREDENTIAL_PROVIDER={launcher}\n")
-    say(words(PROVIDER, variable=f"CARGO_{registry}_CREDENTIAL_PROVIDER"))
+    folder = runner_path("RUNNER_TEMP")
+    if sys.platform == "win32" or len(folder.split()) > 1:
+        raise AuthError(NO_PROVIDER, platform=sys.platform, path=folder)
+    registry = "REGISTRY" if name == "crates-io" else "REGISTRIES_" + re.sub(r"[^A-Z0-9]", "_", name.upper())
+    variable = f"CARGO_{registry}_CREDENTIAL_PROVIDER"
+    token = f"CARGO_{registry}_TOKEN"
+    if os.environ.get(token):
+        annotate("warning", words(TOKEN_IGNORED, variable=token))
+    descriptor, launcher = tempfile.mkstemp(prefix="crates-io-auth-for-cargo-", dir=folder)
+    with os.fdopen(descriptor, "wb", 0) as file:
+        command = f"{shlex.quote(sys.executable)} -I -S {shlex.quote(os.path.abspath(__file__))}"
+        put(file, f'#!/bin/sh\nexec {command} "$@"\n', launcher)
+    os.chmod(launcher, 0o700)
+    with open_for_runner("GITHUB_ENV") as variables:
+        put(variables, f"{variable}={launcher}\n", "GITHUB_ENV")
+    say(words(PROVIDER, variable=variable))
+
+
+# main: a token in, a token out
+
+
+def main(url: str | None = None) -> None:
+    """Get an access token from the registry at `url` and hand it over. Raises AuthError or OSError."""
+    provider = os.environ.get("INPUT_CREDENTIAL_PROVIDER") or "false"
+    if provider == "true":
+        return set_up_cargo(os.environ.get("INPUT_REGISTRY") or "crates-io")
+    if provider != "false":
+        raise AuthError(BAD_INPUT, value=provider)
+    registry = registry_url(url)
+    record = Record()
+    output = open_for_runner("GITHUB_OUTPUT") if on_github() else os.fdopen(os.dup(1), "wb", 0)
+    with output, revoked_on_failure(record):
+        token = mint(registry, record, time.time()).token
+        got, line = (GOT_ON_GITHUB, f"token={token}\n") if on_github() else (GOT_ELSEWHERE, f"{token}\n")
+        say(words(got, audience=audience_of(registry), registry=registry))
+        put(output, line, "GITHUB_OUTPUT" if on_github() else "stdout")
+
+
+# post: nothing left behind
+
+
+def post() -> None:
+    """Revoke every access token in the record, and a temporary one in CARGO_REGISTRY_TOKEN.
+
+    Raises AuthError when one is left over; the others are revoked all the same.
+    """
+    record = Record()
+    try:
+        if os.environ.get("CARGO_REGISTRY_TOKEN", "").startswith("cio_tp_"):
+            token = environment_secret("CARGO_REGISTRY_TOKEN")
+            record.own.append(Grant(registry=registry_url(), token=token, minted=0))
+    finally:
+        revoke_recorded(record, lambda grant: True)
+    if re.sub(LINE, "", record.read()).strip():
+        raise AuthError(DAMAGED, path=record.path)
 
 
 # The command line
 
 
 def explain(kind: type[BaseException], error: BaseException, trace: Any) -> None:
-    """Be Python's sys.excepthook: say in words what ended this process. A traceback could show a secret."""
+    """Be Python's sys.excepthook: tell the user what failed; on GitHub also in the summary of the step."""
     ignore_signals()
-    if isinstance(error, Cancelled):
-        error = AuthError(CANCELLED)
-    elif isinstance(error, OSError):
-        error = AuthError(MACHINE, reason=error)
-    elif not isinstance(error, AuthError):
-        while trace.tb_next and trace.tb_next.tb_frame.f_code.co_filename == __file__:
-            trace = trace.tb_next
-        error = AuthError(BUG, kind=kind.__name__, line=trace.tb_lineno)
-    say_error(error)
+    text = explanation_of(error)
+    annotate("error", text)
+    with contextlib.suppress(OSError), open(os.environ.get("GITHUB_STEP_SUMMARY", ""), "ab") as summary:
+        # In a fence nothing from outside is a link or HTML, and no line of it can end the fence.
+        summary.write(f"### crates-io-auth failed\n\n```text\n{text}\n```\n".encode())
     os._exit(1)  # as at the end of this file
-
-
-def task_of(arguments: list[str]) -> Callable[[], None] | None:
-    """Return what the command line asks for; None if that makes no sense."""
-    if arguments == ["post"]:
-        return post
-    if arguments == ["--cargo-plugin"]:
-        return cargo_plugin
-    if arguments == ["--help"]:
-        return lambda: print(__doc__, flush=True)
-    if arguments == ["--version"]:
-        return lambda: print(__version__, flush=True)
-    options = arguments[1:] if arguments[:1] == ["main"] else arguments
-    if not options:
-        return main
-    if options[0] == "--url" and len(options) == 2:
-        return lambda: main(options[1])
-    return None
 
 
 def run(arguments: list[str]) -> int:
     """Do what the command line says, and return the exit status; an exception makes that 1."""
-    task = task_of(arguments)
-    if task is None:
-        say(USAGE)
-        return 2
     sys.excepthook = explain
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, cancel)
-    task()
+    if arguments in ([], ["main"]):
+        main()
+    elif arguments[-2:-1] == ["--url"] and arguments[:-2] in ([], ["main"]):
+        main(arguments[-1])
+    elif arguments == ["post"]:
+        post()
+    elif arguments == ["--cargo-plugin"]:
+        cargo_plugin()
+    elif arguments == ["--help"]:
+        print(__doc__, flush=True)
+    elif arguments == ["--version"]:
+        print(__version__, flush=True)
+    else:
+        say(USAGE)
+        return 2
     ignore_signals()
     return 0
 
