@@ -680,7 +680,7 @@ class Record:
 
 
 def put(file: IO[bytes], line: str, name: str) -> None:
-    """Write a line at once, so that no other process comes between. Raises AuthError, which names the file."""
+    """Write a line at once, so that no other process comes between. Raises AuthError that names the file."""
     try:
         written = file.write(line.encode())
     except OSError as error:

@@ -1,7 +1,9 @@
 """The tests of crates_io_auth.py, and, run by itself, its demo.
 
-    python3 test_crates_io_auth.py      the demo: the script at work, against a fake GitHub and registry
-    python -m pytest                    the tests
+    python3 test_crates_io_auth.py              the demo: the script at work, against a fake GitHub and a
+                                                fake registry
+    python3 test_crates_io_auth.py serve PORT   the fakes alone, for a workflow that uses the action
+    python -m pytest                            the tests
 
 Everything runs the shipped file as a process, over real sockets. The fakes behave as the real ones do:
 each identity token is new, single-use and made for one audience; the registry asks for a User-Agent,
@@ -14,6 +16,7 @@ import base64
 import concurrent.futures
 import contextlib
 import hashlib
+import http.client
 import http.server
 import io
 import json
@@ -35,7 +38,9 @@ import threading
 import time
 import urllib.parse
 from pathlib import Path
-from typing import Any, Callable, Iterator, NamedTuple
+from typing import Any, Callable, Iterator, NamedTuple, TypeVar
+
+Test = TypeVar("Test", bound=Callable[..., None])
 
 HERE = Path(__file__).resolve().parent
 SCRIPT = HERE / "crates_io_auth.py"
@@ -134,8 +139,8 @@ class Fake(http.server.ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, pem: Path | None = None) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(self, pem: Path | None = None, port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), Handler)
         self.context: ssl.SSLContext | None = None
         if pem:
             self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -232,8 +237,8 @@ class FakeGitHub(Fake):
 class FakeRegistry(Fake):
     """A registry with trusted publishing."""
 
-    def __init__(self, pem: Path | None = None) -> None:
-        super().__init__(pem)
+    def __init__(self, pem: Path | None = None, port: int = 0) -> None:
+        super().__init__(pem, port)
         self.audience = self.authority
         self.used: set[str] = set()
         self.minted: list[str] = []
@@ -253,6 +258,9 @@ class FakeRegistry(Fake):
             self.index(handler)
         elif (handler.command, handler.path) == ("PUT", "/api/v1/crates/new"):
             self.publish(handler)
+        elif (handler.command, handler.path) == ("GET", "/api/v1/me"):
+            alive = handler.headers["Authorization"] in self.live()
+            handler.answer(200, {}) if alive else handler.refuse(403, "authentication failed")
         elif not handler.path.endswith(TOKENS):
             handler.refuse(404, "Not Found")
         elif handler.command == "POST":
@@ -312,6 +320,22 @@ class FakeRegistry(Fake):
         with self.lock:
             self.revoked.append(token)
         handler.answer(204)
+
+
+class FakeOfBoth(FakeRegistry):
+    """A registry and GitHub's endpoint on one port, which also says how many access tokens are alive."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(port=port)
+        self.github = FakeGitHub()
+
+    def behave(self, handler: Handler) -> None:
+        if handler.path.startswith("/identity?"):
+            self.github.behave(handler)
+        elif handler.path == "/tokens":
+            handler.answer(200, {"minted": len(self.minted), "alive": len(self.live())})
+        else:
+            super().behave(handler)
 
 
 def new_access_token() -> str:
@@ -462,7 +486,8 @@ class Process:
 
     def finish(self, seconds: float = 50) -> Result:
         """Wait for the end, check that no secret shows, and return what is left."""
-        stdout, stderr = ((text or b"").decode() for text in self.popen.communicate(timeout=seconds))
+        texts_of_process = self.popen.communicate(timeout=seconds)
+        stdout, stderr = ((text or b"").decode().replace(os.linesep, "\n") for text in texts_of_process)
         texts = {}
         for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY"):
             path = Path(self.env.get(name, "/dev/null"))
@@ -543,7 +568,9 @@ def trickle(head: bytes) -> Callable[[Handler], None]:
 def demo() -> int:
     """Show the script at work, as a workflow's log would show it."""
     print("A fake GitHub and a fake registry listen on this machine. Nothing else is asked.\n")
-    scenes = [scene_of_an_output, *([scene_of_cargo] if shutil.which("cargo") else [])]
+    scenes = [scene_of_an_output]
+    if shutil.which("cargo") and sys.platform != "win32":
+        scenes.append(scene_of_cargo)
     for scene in scenes:
         with tempfile.TemporaryDirectory() as folder, new_world(Path(folder)) as world:
             statuses = scene(world)
@@ -601,6 +628,13 @@ def show(result: Result, hidden: list[str]) -> None:
         print(f"  {line}")
 
 
+def serve(port: int) -> int:
+    """Be GitHub and a registry until killed."""
+    print(f"A fake GitHub and a fake registry listen at {FakeOfBoth(port).url}", flush=True)
+    threading.Event().wait()
+    return 0
+
+
 # Running the tests
 
 
@@ -633,8 +667,8 @@ def program(name: str) -> str:
 
 
 # What waits a lot or compiles goes on beside all other tests, from the first of them on.
-BACKGROUND: dict[Callable[[Path], None], concurrent.futures.Future[None]] = {}
-QUEUED: list[Callable[[Path], None]] = []
+BACKGROUND: dict[str, concurrent.futures.Future[None]] = {}
+QUEUED: dict[str, Callable[[Path], None]] = {}
 POOL = concurrent.futures.ThreadPoolExecutor(8)
 
 
@@ -642,16 +676,39 @@ def in_background(check: Callable[[Path], None]) -> Callable[[], None]:
     """Start a test with the first one, and look at its result when its turn comes."""
 
     def test() -> None:
-        BACKGROUND[check].result()
+        BACKGROUND[check.__name__].result()
 
-    QUEUED.append(check)
+    QUEUED[check.__name__] = check
     test.__name__ = check.__name__
     return test
 
 
+def only_on(*systems: str) -> Callable[[Test], Callable[..., None]]:
+    """Skip a test elsewhere than on these systems: what it needs does not exist there."""
+
+    def mark(test: Test) -> Callable[..., None]:
+        if sys.platform.startswith(systems):
+            return test
+
+        def skipped() -> None:
+            import pytest
+
+            pytest.skip(f"only on {' and '.join(systems)}")
+
+        QUEUED.pop(test.__name__, None)
+        skipped.__name__ = test.__name__
+        return skipped
+
+    return mark
+
+
+on_posix = only_on("linux", "darwin")
+on_linux = only_on("linux")
+
+
 def setup_module() -> None:
-    for check in reversed(QUEUED):  # the last first, for it takes the longest
-        BACKGROUND[check] = POOL.submit(run_in_new_folder, check)
+    for name in reversed(list(QUEUED)):  # the last first, for it takes the longest
+        BACKGROUND[name] = POOL.submit(run_in_new_folder, QUEUED[name])
 
 
 def teardown_module() -> None:
@@ -770,6 +827,7 @@ Revoke it at the end of the job: crates_io_auth.py post
         assert not world.registry.live()
 
 
+@on_posix
 def test_the_line_for_other_ci_sets_the_variable_in_a_real_shell(tmp_path: Path) -> None:
     with new_world(tmp_path) as world:
         line = f'export CARGO_REGISTRY_TOKEN="$({shlex.quote(sys.executable)} {shlex.quote(str(SCRIPT))})"'
@@ -1025,8 +1083,8 @@ def test_a_refusal_on_github_shows_what_to_compare_and_where(tmp_path: Path) -> 
         assert result.outputs == ""
         assert len(world.registry.requests) == 1
         explanation = """\
-It answered HTTP 400: The Trusted Publishing config for repository `octo/crate` does not match the workflow filename \
-`release.yml` in the JWT. Expected workflow filenames: `publish.yml`
+It answered HTTP 400: The Trusted Publishing config for repository `octo/crate` does not match the workflow \
+filename `release.yml` in the JWT. Expected workflow filenames: `publish.yml`
 A trusted publisher of the crate must match what the identity token claims:
   repository: octo/crate
   workflow file: octo/crate/.github/workflows/release.yml@refs/tags/v1
@@ -1120,6 +1178,7 @@ def line_of(grant: dict[str, object]) -> str:
     )
 
 
+@on_posix
 def test_the_record_holds_a_line_of_json_that_only_its_owner_can_read(tmp_path: Path) -> None:
     with new_world(tmp_path) as world:
         before = int(time.time())
@@ -1133,6 +1192,7 @@ def test_the_record_holds_a_line_of_json_that_only_its_owner_can_read(tmp_path: 
         assert stat.S_IMODE(record.stat().st_mode) == 0o600
 
 
+@on_posix
 def test_elsewhere_the_record_lies_in_a_folder_of_the_user_with_a_file_a_job(tmp_path: Path) -> None:
     with new_world(tmp_path) as world:
         first = world.run(env=world.on_gitlab(CI_JOB_ID="1")).token
@@ -1153,6 +1213,7 @@ def test_a_job_id_can_t_lead_out_of_the_folder(tmp_path: Path) -> None:
         assert not world.registry.live()
 
 
+@on_posix
 @each_of(open_to_others=0o755, writable_by_the_group=0o770)
 def test_a_folder_that_is_open_to_others_is_refused(tmp_path: Path, case: int) -> None:
     with new_world(tmp_path) as world:
@@ -1173,6 +1234,7 @@ If someone put it there, find out who. Remove it, and run this again.
         assert not world.registry.requests
 
 
+@on_posix
 def test_a_folder_of_someone_else_is_refused(tmp_path: Path) -> None:
     with new_world(tmp_path) as world:
         folder = tmp_path / f"crates-io-auth-{os.geteuid()}"
@@ -1205,6 +1267,7 @@ def plant_open_file(path: Path) -> None:
     path.chmod(0o644)
 
 
+@on_posix
 @each_of(
     link=plant_link,
     hard_link=plant_hard_link,
@@ -1246,6 +1309,7 @@ def test_a_step_that_can_t_hand_over_or_record_fails_before_anything_is_minted(
         assert not world.registry.requests
 
 
+@on_linux
 def test_a_token_that_can_t_be_handed_over_is_revoked_at_once(tmp_path: Path) -> None:
     with new_world(tmp_path) as world:
         result = world.run(env=world.on_github(GITHUB_OUTPUT="/dev/full"))
@@ -1257,6 +1321,7 @@ def test_a_token_that_can_t_be_handed_over_is_revoked_at_once(tmp_path: Path) ->
         assert world.run("post", env=world.on_github()).status == 0
 
 
+@on_linux
 def test_a_token_that_stdout_does_not_take_is_revoked_at_once(tmp_path: Path) -> None:
     with new_world(tmp_path) as world, open("/dev/full", "wb") as full:
         result = world.run(env=world.on_gitlab(), stdout=full)
@@ -1266,6 +1331,7 @@ def test_a_token_that_stdout_does_not_take_is_revoked_at_once(tmp_path: Path) ->
         assert not world.registry.live()
 
 
+@on_posix
 def test_a_token_that_can_t_be_recorded_whole_is_revoked_at_once(tmp_path: Path) -> None:
     import resource
 
@@ -1284,6 +1350,7 @@ def test_a_token_that_can_t_be_recorded_whole_is_revoked_at_once(tmp_path: Path)
         assert not world.registry.live()
 
 
+@on_posix
 @each_of(int=signal.SIGINT, term=signal.SIGTERM)
 def test_cancelled_while_the_registry_answers_the_token_is_revoked(
     tmp_path: Path, case: signal.Signals
@@ -1395,9 +1462,9 @@ def test_a_revocation_that_fails_stops_no_other_and_can_be_repeated(tmp_path: Pa
             == """\
 Revoked an access token at http://<registry>.
 Revoked an access token at http://<registry>.
-::error title=An access token may still be alive::  127.0.0.1 did not revoke the access token: It answered HTTP 403: \
-Not now%0ARun `crates_io_auth.py post` (again) for what is in the record. crates.io ends an access token \
-30 minutes%0Aafter it was made, in any case.
+::error title=An access token may still be alive::  127.0.0.1 did not revoke the access token: It answered \
+HTTP 403: Not now%0ARun `crates_io_auth.py post` (again) for what is in the record. crates.io ends an \
+access token 30 minutes%0Aafter it was made, in any case.
 """
         )
         assert len(world.registry.live()) == 1
@@ -1658,7 +1725,8 @@ def test_one_tls_context_serves_the_whole_run(tmp_path: Path) -> None:
 HOSTILE = (
     "\r\n::stop-commands::x\n::add-mask::a\u2028::error::b\u0085##[error]c\x1b[31m\x1b]0;d\x07\x00 \u202e"
     + (
-        "</code><b>e</b> [f](https://evil.example) ![g](https://evil.example/h.png)\n```\n# i\n<script>j</script>\n"
+        "</code><b>e</b> [f](https://evil.example) ![g](https://evil.example/h.png)\n"
+        "```\n# i\n<script>j</script>\n"
     )
 )
 
@@ -1690,7 +1758,7 @@ def assert_harmless(result: Result) -> None:
     ),
     body_of_github=lambda world: world.github.faults.extend([status(403, HOSTILE.encode())] * 4),
     claims=lambda world: (
-        world.github.claims.update({name: HOSTILE for name in world.github.claims}),
+        world.github.claims.update(dict.fromkeys(world.github.claims, HOSTILE)),
         world.registry.faults.append(status(400)),
     ),
     status_line=lambda world: world.registry.faults.append(raw(b"HTTP/1.1 400 ::error::x\r\n\r\n")),
@@ -1805,6 +1873,7 @@ def close_stderr() -> None:
     os.close(2)
 
 
+@on_posix
 def test_with_stdout_closed_nothing_is_minted(tmp_path: Path) -> None:
     with new_world(tmp_path) as world:
         result = world.run(env=world.on_gitlab(), stdout=None, preexec_fn=close_stdout)
@@ -1813,6 +1882,7 @@ def test_with_stdout_closed_nothing_is_minted(tmp_path: Path) -> None:
         assert not world.registry.requests
 
 
+@on_posix
 def test_with_stderr_closed_on_github_nothing_is_minted_for_it_could_not_be_masked(
     tmp_path: Path,
 ) -> None:
@@ -1823,6 +1893,7 @@ def test_with_stderr_closed_on_github_nothing_is_minted_for_it_could_not_be_mask
         assert not world.registry.requests
 
 
+@on_linux
 def test_with_stderr_full_on_github_no_token_is_handed_over_for_it_could_not_be_masked(
     tmp_path: Path,
 ) -> None:
@@ -1833,6 +1904,7 @@ def test_with_stderr_full_on_github_no_token_is_handed_over_for_it_could_not_be_
         assert not world.registry.live()
 
 
+@on_linux
 @each_of(closed={"stderr": None, "preexec_fn": close_stderr}, full={})
 def test_without_stderr_all_is_revoked_all_the_same(tmp_path: Path, case: dict[str, Any]) -> None:
     with new_world(tmp_path) as world, open("/dev/full", "wb") as full:
@@ -1855,6 +1927,7 @@ def test_with_a_reader_of_stdout_that_is_gone_the_token_is_revoked(tmp_path: Pat
         assert not world.registry.live()
 
 
+@on_linux
 def test_a_temporary_folder_that_takes_no_file_fails_before_anything_is_minted(tmp_path: Path) -> None:
     with new_world(tmp_path) as world:
         (tmp_path / "file").touch()
@@ -1866,6 +1939,7 @@ def test_a_temporary_folder_that_takes_no_file_fails_before_anything_is_minted(t
         assert not world.registry.requests
 
 
+@on_posix
 def test_a_record_that_became_open_to_others_is_revoked_all_the_same(tmp_path: Path) -> None:
     with new_world(tmp_path) as world:
         world.run(env=world.on_github())
@@ -1875,6 +1949,7 @@ def test_a_record_that_became_open_to_others_is_revoked_all_the_same(tmp_path: P
         assert not world.registry.live()
 
 
+@on_posix
 def test_a_line_that_can_t_be_taken_out_of_the_record_stops_no_other(tmp_path: Path) -> None:
     import resource
 
@@ -1947,6 +2022,7 @@ def test_a_record_that_names_a_refused_registry_sends_nothing_there(tmp_path: Pa
         assert not evil.registry.requests
 
 
+@on_posix
 def test_in_an_ascii_locale_other_letters_are_escaped(tmp_path: Path) -> None:
     with new_world(tmp_path) as world:
         world.registry.faults = [lambda handler: handler.refuse(400, "für crätes")]
@@ -1974,6 +2050,7 @@ def in_flight(fake: Fake) -> threading.Event:
 SIGNALS = {"int": signal.SIGINT, "term": signal.SIGTERM}
 
 
+@on_posix
 @in_background
 @each_of(**SIGNALS)
 def test_cancelled_while_github_is_asked(tmp_path: Path, case: signal.Signals) -> None:
@@ -1988,6 +2065,7 @@ def test_cancelled_while_github_is_asked(tmp_path: Path, case: signal.Signals) -
         assert not world.registry.requests
 
 
+@on_posix
 @in_background
 @each_of(**SIGNALS)
 def test_cancelled_while_it_waits_to_try_again(tmp_path: Path, case: signal.Signals) -> None:
@@ -2001,6 +2079,7 @@ def test_cancelled_while_it_waits_to_try_again(tmp_path: Path, case: signal.Sign
         assert result.stderr.startswith("error: Cancelled\n")
 
 
+@on_posix
 @in_background
 @each_of(**SIGNALS)
 def test_cancelled_while_the_token_can_t_be_handed_over(tmp_path: Path, case: signal.Signals) -> None:
@@ -2024,6 +2103,7 @@ def test_cancelled_while_the_token_can_t_be_handed_over(tmp_path: Path, case: si
         assert not world.registry.live()
 
 
+@on_posix
 @in_background
 @each_of(**SIGNALS)
 def test_post_cancelled_keeps_what_it_has_not_revoked(tmp_path: Path, case: signal.Signals) -> None:
@@ -2043,6 +2123,7 @@ def test_post_cancelled_keeps_what_it_has_not_revoked(tmp_path: Path, case: sign
         assert not world.registry.live()
 
 
+@on_posix
 @in_background
 def test_cancelled_while_a_token_that_is_in_no_record_is_revoked_it_is_revoked(tmp_path: Path) -> None:
     import resource
@@ -2058,6 +2139,7 @@ def test_cancelled_while_a_token_that_is_in_no_record_is_revoked_it_is_revoked(t
         assert not world.registry.live()
 
 
+@on_posix
 @in_background
 def test_both_signals_at_once_are_one(tmp_path: Path) -> None:
     with new_world(tmp_path) as world:
@@ -2102,6 +2184,7 @@ def killed(world: World, function: str, count: int, *arguments: str) -> bool:
     return world.start_command(command, env=world.on_github()).finish().status == -signal.SIGKILL
 
 
+@on_posix
 @in_background
 @each_of(**{f"line_{count}": count for count in range(1, 41)})
 def test_killed_at_any_line_after_the_token_was_recorded_post_revokes_it(tmp_path: Path, case: int) -> None:
@@ -2112,6 +2195,7 @@ def test_killed_at_any_line_after_the_token_was_recorded_post_revokes_it(tmp_pat
         assert not world.registry.live()
 
 
+@on_posix
 @in_background
 @each_of(**{f"line_{count}": count for count in range(1, 121, 4)})
 def test_post_killed_at_any_line_leaves_what_it_has_not_revoked_to_the_next(
@@ -2165,7 +2249,8 @@ fn main() {
     let mut seen = String::new();
     for (name, value) in std::env::vars() { seen.push_str(&format!("{name}={value}\\n")); }
     look(std::path::Path::new(&std::env::var("RUNNER_TEMP").unwrap()), &mut seen);
-    let file = std::path::Path::new(&std::env::var("SPY").unwrap()).join(std::env::var("CARGO_PKG_NAME").unwrap());
+    let folder = std::env::var("SPY").unwrap();
+    let file = std::path::Path::new(&folder).join(std::env::var("CARGO_PKG_NAME").unwrap());
     std::fs::write(file, seen).unwrap();
 }
 """
@@ -2249,6 +2334,7 @@ def assert_nothing_was_spied(world: World) -> None:
         assert not any(token in report for token in world.github.issued)
 
 
+@on_posix
 @in_background
 def test_cargo_publishes_a_workspace_and_no_build_script_ever_sees_a_token(tmp_path: Path) -> None:
     with new_world(tmp_path) as world:
@@ -2267,6 +2353,7 @@ def test_cargo_publishes_a_workspace_and_no_build_script_ever_sees_a_token(tmp_p
         assert not world.registry.live()
 
 
+@on_posix
 @in_background
 def test_a_single_use_identity_token_carries_a_whole_workspace(tmp_path: Path) -> None:
     with new_world(tmp_path) as world:
@@ -2285,6 +2372,7 @@ def test_a_single_use_identity_token_carries_a_whole_workspace(tmp_path: Path) -
         assert not world.registry.live()
 
 
+@on_posix
 @in_background
 def test_a_refusal_stops_cargo_before_it_builds_anything(tmp_path: Path) -> None:
     with new_world(tmp_path) as world:
@@ -2302,6 +2390,7 @@ def test_a_refusal_stops_cargo_before_it_builds_anything(tmp_path: Path) -> None
         assert not (world.folder / "spied/alpha").exists()
 
 
+@on_posix
 @in_background
 def test_a_missing_permission_stops_cargo_before_it_builds_anything(tmp_path: Path) -> None:
     with new_world(tmp_path) as world:
@@ -2313,6 +2402,7 @@ def test_a_missing_permission_stops_cargo_before_it_builds_anything(tmp_path: Pa
         assert "id-token: write" in result.stderr
 
 
+@on_posix
 @in_background
 def test_a_token_in_the_environment_is_ignored_by_cargo_and_the_action_says_so(tmp_path: Path) -> None:
     with new_world(tmp_path) as world:
@@ -2336,6 +2426,7 @@ def test_a_token_in_the_environment_is_ignored_by_cargo_and_the_action_says_so(t
 # The action as cargo's provider
 
 
+@on_posix
 @each_of(
     crates_io=(None, "CARGO_REGISTRY_CREDENTIAL_PROVIDER"),
     another=("my-registry", "CARGO_REGISTRIES_MY_REGISTRY_CREDENTIAL_PROVIDER"),
@@ -2614,6 +2705,7 @@ def test_elsewhere_a_second_publish_goes_on_with_the_token_of_the_first(tmp_path
         assert ask(world, env, about(world))["Ok"]["token"] == token
 
 
+@on_posix
 def test_a_missing_file_for_variables_is_not_made_for_the_runner_would_never_read_it(tmp_path: Path) -> None:
     with new_world(tmp_path) as world:
         step = {"INPUT_CREDENTIAL_PROVIDER": "true", "RUNNER_TEMP": str(tmp_path), "INPUT_URL": None}
@@ -2781,6 +2873,7 @@ def run_as_the_runner(world: World, **more: str | None) -> Result:
     ).finish()
 
 
+@on_posix
 def test_the_action_s_own_command_line_gets_a_token(tmp_path: Path) -> None:
     with new_world(tmp_path) as world:
         assert run_as_the_runner(world).token in world.registry.live()
@@ -2798,6 +2891,7 @@ def test_the_action_puts_no_expression_into_a_command_line() -> None:
             assert "${{" not in line
 
 
+@on_posix
 def test_the_action_s_command_line_runs_no_code_of_the_workspace(tmp_path: Path) -> None:
     with new_world(tmp_path) as world:
         for name in ("json", "sitecustomize", "usercustomize", "urllib"):
@@ -2820,6 +2914,7 @@ def hook(world: World, phase: str, **more: str | None) -> Result:
     return world.start_command([program("node"), str(HERE / "post" / name)], env).finish()
 
 
+@on_posix
 def test_the_post_hook_revokes_what_the_action_got(tmp_path: Path) -> None:
     with new_world(tmp_path) as world:
         started = hook(world, "main")
@@ -2831,6 +2926,7 @@ def test_the_post_hook_revokes_what_the_action_got(tmp_path: Path) -> None:
         assert not world.registry.live()
 
 
+@on_posix
 def test_the_post_hook_passes_a_failure_on(tmp_path: Path) -> None:
     with new_world(tmp_path) as world:
         run_as_the_runner(world)
@@ -2846,6 +2942,16 @@ def test_without_python_the_main_hook_says_so_before_anything_is_minted(tmp_path
         assert "Install it" in result.stdout
 
 
+def test_where_the_main_hook_has_found_no_python_the_post_hook_has_nothing_to_say(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        state = tmp_path / "state"
+        hook(world, "main", PATH=str(tmp_path), GITHUB_STATE=str(state))
+        name, _, value = state.read_text().strip().partition("=")
+        result = hook(world, "post", PATH=str(tmp_path), **{f"STATE_{name}": value})
+        assert (result.status, result.stdout, result.stderr) == (0, "", "")
+
+
+@on_posix
 def test_with_a_python_that_is_too_old_the_main_hook_says_so(tmp_path: Path) -> None:
     with new_world(tmp_path) as world:
         old = tmp_path / "python3"
@@ -2863,6 +2969,35 @@ def test_without_python_the_post_hook_fails_with_a_message(tmp_path: Path) -> No
         assert result.stdout.startswith("::error title=")
 
 
+# The fakes, served to the project's own workflow
+
+
+def test_the_served_fakes_tell_whether_the_action_left_a_token(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world, socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        free.close()
+        serving = [sys.executable, str(Path(__file__).resolve()), "serve", str(port)]
+        fakes = world.start_command(serving, env=world.base())
+        url = f"http://127.0.0.1:{port}"
+        said = fakes.popen.stdout.readline()  # type: ignore[union-attr]
+        assert said.decode().split() == f"A fake GitHub and a fake registry listen at {url}".split()
+        endpoint = {"ACTIONS_ID_TOKEN_REQUEST_URL": f"{url}/identity?api-version=2.0"}
+        env = world.on_github(**endpoint, INPUT_URL=url)
+        check = [program("node"), str(HERE / ".github/check-revoked/post.js")]
+        env_of_check = world.base(INPUT_REGISTRY=url)
+        assert world.start_command(check, env_of_check).finish().status == 1  # nothing was minted
+        token = world.run(env=env).token
+        for status_of_me, given in ((200, token), (403, new_access_token())):
+            asked = http.client.HTTPConnection("127.0.0.1", port)
+            asked.request("GET", "/api/v1/me", headers={"Authorization": given, "User-Agent": "test"})
+            assert asked.getresponse().status == status_of_me
+        assert world.start_command(check, env_of_check).finish().status == 1
+        assert world.run("post", env=env).status == 0
+        result = world.start_command(check, env_of_check).finish()
+        assert (result.status, result.stdout) == (0, "access tokens minted: 1, alive: 0\n")
+
+
 # The demo
 
 
@@ -2878,6 +3013,7 @@ def test_the_demo_shows_a_token_that_lives_and_then_is_dead(tmp_path: Path) -> N
         assert alive == ["1", "0"]
 
 
+@on_posix
 @in_background
 def test_the_demo_shows_cargo_at_work_too(tmp_path: Path) -> None:
     with new_world(tmp_path) as world:
@@ -2913,4 +3049,4 @@ def test_a_request_that_takes_30_seconds_is_given_up_and_tried_again(
 
 
 if __name__ == "__main__":
-    sys.exit(demo())
+    sys.exit(serve(int(sys.argv[2])) if sys.argv[1:2] == ["serve"] else demo())

@@ -1,0 +1,1 @@
+// Nothing to do yet. That it runs makes the runner register post.js.
