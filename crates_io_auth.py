@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import signal
 
-if __name__ == "__main__":  # until `run` takes over: Python would print a traceback
+if __name__ == "__main__":  # end without a traceback, until `run` has its own way
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import _thread  # of which `threading` is made, for 0.2 MiB more
@@ -50,11 +50,12 @@ USAGE = "usage: crates_io_auth.py [main] [--url URL] | post | --cargo-plugin | -
 
 CRATES_IO = "https://crates.io"
 TOKENS = "/api/v1/trusted_publishing/tokens"
+SECRET = r"[!#-[\]-~]"  # a character of one: visible ASCII, but no quotation mark or backslash
 
 REQUEST_SECONDS = 30  # for one request, from looking up the host to the last byte
 ANSWER_BYTES = 1024 * 1024
 BACKOFF_SECONDS = (1, 2, 4)  # between four tries
-RETRY_AFTER_SECONDS = 30  # the longest that Retry-After is obeyed
+RETRY_AFTER_SECONDS = 30  # the longest wait that Retry-After can ask for
 FRESH_SECONDS = 25 * 60  # the age up to which an access token is good for one more upload
 GRACE_SECONDS = 3  # for an answer on its way when the job is cancelled: GitHub kills after 10
 
@@ -83,11 +84,12 @@ It has no user name, query or fragment. Plain http is for this machine alone (lo
 
 BAD_SECRET = """\
 What is in {variable} is not a token
-A token is one line of visible ASCII characters. Look at where the variable is set. Nothing was sent."""
+A token is one line of visible ASCII characters, without quotes.
+Look at where the variable is set. Nothing was sent."""
 
 NO_PERMISSION = """\
 This job may not ask GitHub for an identity token
-Give the job this permission, and run it again (what `permissions` does not name, it takes away):
+Give the job this permission, and run it again (`permissions` takes away whatever it does not name):
   permissions:
     contents: read
     id-token: write"""
@@ -143,7 +145,7 @@ minutes after it was made. Remove the file then."""
 
 UNSAFE = """\
 Access tokens can't be recorded in {path}
-{reason}. It must be this user's own, open to nobody else, and no link.
+{reason}. The place must be this user's own, open to nobody else, and no link.
 If someone put it there, find out who. Remove it, and run this again."""
 
 MACHINE = """\
@@ -161,7 +163,8 @@ Every access token that it gets will be revoked when the job ends."""
 
 NO_PROVIDER = """\
 cargo can't be given tokens just in time here
-It starts a provider on Linux and macOS alone, from a path without spaces; this is {platform}, {path}
+cargo can start this script only on Linux and macOS, and from a path without spaces. Not so here:
+{platform}, {path}
 Leave out `credential-provider`, and use the output `token` instead."""
 
 TOKEN_IGNORED = """\
@@ -182,7 +185,7 @@ The input credential-provider can't be {value}
 It is true or false."""
 
 CHECKED = """\
-{registry} gives this job access tokens; the one that showed it is revoked again.
+{registry} gives this job access tokens; the one of this trial is already revoked.
 cargo gets a new one when it uploads."""
 
 UNUSABLE = """\
@@ -195,7 +198,7 @@ It speaks version 1 of cargo's credential provider protocol. cargo starts it by 
 CARGO_REGISTRY_CREDENTIAL_PROVIDER names it."""
 
 BUG = """\
-crates_io_auth.py failed in a way that it does not know: {kind} in lines {lines}
+crates_io_auth.py failed unexpectedly: {kind} in lines {lines}
 Please report these lines. Access tokens are in the record: `crates_io_auth.py post` revokes them."""
 
 
@@ -206,18 +209,19 @@ def printable(text: object) -> str:
     the one workflow command that the runner obeys within a line, ##[ (actions/runner,
     ActionCommand.TryParse), or show what has the form of an identity or access token.
     """
-    # One class of characters a run: anything that could backtrack is a way to hang the job.
+    # Nothing repeated within a repetition: what backtracks for long is a way to hang the job.
     line = re.sub(r"eyJ[\w.-]+|cio_tp_\w+", "***", str(text))
-    line = " ".join(line[:5000].split()).replace("##[", "# #[")
+    line = " ".join(line.split()).replace("##[", "# #[")
     line = "".join(character if character.isprintable() else "?" for character in line)
     return line if len(line) <= 500 else line[:500] + "..."
 
 
 def words(template: str, **outside: object) -> str:
-    """Return one of the texts above with its places filled in; a list fills a line an entry."""
+    """Return one of the texts above with its places filled in, by a list with a line for each entry."""
+    safe = {}
     for place, value in outside.items():
-        outside[place] = "\n  ".join(map(printable, value)) if isinstance(value, list) else printable(value)
-    return template.format(**outside)
+        safe[place] = "\n  ".join(map(printable, value if isinstance(value, list) else [value]))
+    return template.format(**safe)
 
 
 class AuthError(Exception):
@@ -250,7 +254,7 @@ def say(text: str) -> None:
 
 
 def mask(secret: str) -> None:
-    """Have GitHub's runner hide `secret` in whatever is printed from now on. Raises if stderr is closed."""
+    """Have GitHub's runner hide a secret in all that is printed later. Raises if stderr takes nothing."""
     if on_github():
         sys.stderr.write("::add-mask::" + secret.replace("%", "%25") + "\n")
         sys.stderr.flush()
@@ -280,7 +284,7 @@ def ignore_signals() -> None:
 
 
 def cancel(*_: object) -> None:
-    """Obey the first SIGINT or SIGTERM alone, so that no other one interrupts the clean-up."""
+    """Obey only the first SIGINT or SIGTERM, so that no other one interrupts the clean-up."""
     ignore_signals()
     raise Cancelled(CANCELLED)
 
@@ -314,9 +318,11 @@ THIS_MACHINE = r"localhost|127(\.(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])){3}|\[::1\]
 def url_parts(url: str) -> re.Match[str]:
     """Return the parts of a URL that a secret may be sent to. Raises AuthError for any other."""
     parts = URL.fullmatch(url)
-    if not parts or not 0 < int(parts["port"] or 443) < 65536:
-        raise AuthError(BAD_URL, url=url)
-    if parts["scheme"].lower() == "http" and not re.fullmatch(THIS_MACHINE, parts["host"].lower()):
+    if (
+        not parts
+        or not 0 < int(parts["port"] or 443) < 65536
+        or (parts["scheme"].lower() == "http" and not re.fullmatch(THIS_MACHINE, parts["host"].lower()))
+    ):
         raise AuthError(BAD_URL, url=url)
     return parts
 
@@ -363,8 +369,8 @@ def line_of(value: object) -> str:
 
 
 def is_secret(value: object) -> bool:
-    """Tell whether a value is one line of visible ASCII: no second header, output or command."""
-    return isinstance(value, str) and re.fullmatch(r"[!-~]+", value) is not None
+    """Tell whether a value is one line of visible ASCII: it can't start a header, an output or a command."""
+    return isinstance(value, str) and re.fullmatch(f"{SECRET}+", value) is not None
 
 
 def environment_secret(variable: str) -> str:
@@ -376,7 +382,7 @@ def environment_secret(variable: str) -> str:
 
 
 class Answer(types.SimpleNamespace):
-    """An answer of any status, to a request with a secret, which it may repeat."""
+    """An answer of any status. It may repeat the secret that was sent, if there was one."""
 
     host: str
     secret: str
@@ -385,7 +391,7 @@ class Answer(types.SimpleNamespace):
     body: bytes
 
     def error(self, refused: str = "", **outside: object) -> AuthError:
-        """Return the error for what is no success. The text `refused` is for an answer that is final."""
+        """Return the error for what is no success: it may pass, unless `refused` is the text of a refusal."""
         if self.status < 300:
             says = "no token"  # or half of one, that must not be shown
         elif self.status < 400:
@@ -421,7 +427,7 @@ def retry_after(value: str) -> float | None:
 
     try:
         seconds = int(value) if value.isdigit() else parsedate_to_datetime(value).timestamp() - time.time()
-    except (ValueError, TypeError, LookupError, OverflowError):
+    except Exception:  # of the odd date "1 Jan 2001 00.00.00.00" Python 3.8 makes an UnboundLocalError
         return None
     return min(seconds, RETRY_AFTER_SECONDS) if seconds >= 0 else None
 
@@ -445,12 +451,13 @@ def opener() -> Any:
     return director
 
 
-def transfer(client: Any, host: str, method: str, url: str, secret: str, body: bytes | None) -> Answer:
-    """Send one request, and return the answer. Raises TryAgain, or AuthError for a bad certificate."""
+def transfer(method: str, url: str, secret: str, body: bytes | None) -> Answer:
+    """Send one request, and return the answer. Raises TryAgain, or AuthError for a bad certificate or URL."""
     import http.client
     import ssl
     import urllib.request
 
+    host = url_parts(url)["host"]
     headers = {"User-Agent": f"crates-io-auth/{__version__}"}
     if body is not None:
         headers["Content-Type"] = "application/json"
@@ -458,7 +465,7 @@ def transfer(client: Any, host: str, method: str, url: str, secret: str, body: b
         headers["Authorization"] = f"Bearer {secret}"
     received = b""
     try:
-        with client.open(urllib.request.Request(url, body, headers, method=method)) as response:
+        with opener().open(urllib.request.Request(url, body, headers, method=method)) as response:
             # After a whole token the end may be broken, or never come; a token that is lost can't be revoked.
             with contextlib.suppress(OSError, ArithmeticError, http.client.HTTPException):
                 while len(received) < ANSWER_BYTES:
@@ -476,16 +483,21 @@ def transfer(client: Any, host: str, method: str, url: str, secret: str, body: b
         raise TryAgain(NO_ANSWER, host=host, reason=f"{type(reason).__name__}: {reason}") from None
 
 
-def send(method: str, url: str, secret: str, receive: Callable[[Answer], T], body: bytes | None = None) -> T:
-    """Send one request, and return what `receive` makes of the answer, all within REQUEST_SECONDS.
+def send(
+    method: str,
+    url: str,
+    secret: str = "",
+    body: bytes | None = None,
+    keep: Callable[[Answer], object] = lambda answer: None,
+) -> Answer:
+    """Send one request, and return the answer, all within REQUEST_SECONDS.
 
-    The secret, if any, goes along as bearer, unless it is in the body. Raises what `receive` raises, and
-    TryAgain. A thread does it: Python's own time-out starts anew with each byte; and signals interrupt the
-    main thread alone, so that `receive` always gets to record the token it finds.
+    The secret goes along as bearer, or is in the body. A thread does it all: Python's own time-out starts
+    anew with each byte; and signals interrupt the main thread alone, so that `keep` always gets to record
+    the token in an answer. Raises what `keep` raises, AuthError, and TryAgain.
     """
-    host = url_parts(url)["host"]
-    client = opener()
-    results: list[T] = []
+    opener()  # loading the certificates is not the other side's fault
+    answers: list[Answer] = []
     errors: list[BaseException] = []
     working = _thread.allocate_lock()
     working.acquire()
@@ -494,7 +506,9 @@ def send(method: str, url: str, secret: str, receive: Callable[[Answer], T], bod
         if sys.platform != "win32":  # else the main thread may sleep on while this one gets the signal
             signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
         try:
-            results.append(receive(transfer(client, host, method, url, secret, body)))
+            answer = transfer(method, url, secret, body)
+            keep(answer)
+            answers.append(answer)
         except BaseException as error:
             errors.append(error)
         working.release()
@@ -505,11 +519,12 @@ def send(method: str, url: str, secret: str, receive: Callable[[Answer], T], bod
     except Cancelled:
         working.acquire(timeout=GRACE_SECONDS)
         raise
-    for error in errors:
-        raise error
-    for result in results:
-        return result
-    raise TryAgain(NO_ANSWER, host=host, reason=f"It took more than {REQUEST_SECONDS} s")
+    if errors:
+        raise errors[0]
+    if answers:
+        return answers[0]
+    reason = f"It took more than {REQUEST_SECONDS} s"
+    raise TryAgain(NO_ANSWER, host=url_parts(url)["host"], reason=reason)
 
 
 def persist(attempt: Callable[[], T]) -> T:
@@ -539,7 +554,7 @@ def identity_token(registry: str) -> str:
 
         url, request_token = github_endpoint()
         url += "&audience=" + quote(audience, safe="")
-        token = send("GET", url, request_token, lambda answer: answer.token("value"))
+        token = send("GET", url, request_token).token("value")
     else:
         token = ambient_identity_token(audience)
     mask(token)
@@ -607,76 +622,7 @@ class Grant(types.SimpleNamespace):
 
 
 # As `Record.add` writes it. Before it there may be the beginning of another one, cut off by a full disk.
-LINE = r'\{"registry": "([!#-[\]-~]+)", "token": "([!#-[\]-~]+)", "minted": ([0-9]{1,15})\}'
-
-
-class Record:
-    """The file with a line of JSON for each access token of this job that is to be revoked.
-
-    Only its owner can read it. Any number of processes may use it at once: they only ever append a line,
-    or take one out by writing spaces over it.
-    """
-
-    def __init__(self) -> None:
-        self.own: list[Grant] = []  # what this process holds, recorded or not
-
-    @property
-    def path(self) -> str:
-        """Where it lies: in the runner's folder for this job, else in one of this user's, a file a job."""
-        if on_github():
-            return os.path.join(runner_path("RUNNER_TEMP"), "crates-io-auth.jsonl")
-        folder = os.path.join(tempfile.gettempdir(), "crates-io-auth")
-        if sys.platform != "win32":  # where each user has a temporary folder of their own
-            folder += f"-{os.geteuid()}"
-        os.makedirs(folder, 0o700, exist_ok=True)
-        check_owner(folder, os.lstat(folder), stat.S_IFDIR)
-        job = re.sub(r"[^A-Za-z0-9-]", "_", os.environ.get("CI_JOB_ID") or "job")
-        return os.path.join(folder, f"{job}.jsonl")
-
-    def open(self, flags: int = 0, forbidden: int = 0) -> IO[bytes]:
-        """Return the file, made if need be. Raises AuthError if it is no plain file of this user's own."""
-        path = self.path
-        flags |= os.O_RDWR | os.O_CREAT
-        flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # Windows has neither
-        try:
-            descriptor = os.open(path, flags, 0o600)
-        except OSError as error:
-            raise AuthError(UNSAFE, path=path, reason=error.strerror) from None
-        check_owner(path, os.fstat(descriptor), stat.S_IFREG, forbidden)
-        return os.fdopen(descriptor, "r+b", 0)
-
-    def open_to_add(self) -> IO[bytes]:
-        """Return the file, as `open` does, if nobody else has rights to it."""
-        return self.open(os.O_APPEND, forbidden=0o077)
-
-    def add(self, grant: Grant) -> None:
-        """Append one access token. Raises AuthError, for a full disk, say."""
-        with self.open_to_add() as file:
-            put(file, line_of(vars(grant)), self.path)
-
-    def read(self) -> str:
-        """Return what is in it. Nonsense in it stays nonsense."""
-        with self.open() as file:
-            return file.read().decode("ascii", "replace")
-
-    def grants(self) -> list[Grant]:
-        """Return the access tokens in it, of what `add` has written whole."""
-        found = re.findall(LINE, self.read())
-        return [Grant(registry=url, token=token, minted=int(minted)) for url, token, minted in found]
-
-    def fresh(self, registry: str) -> Grant | None:
-        """Return an access token of a registry that is good for one more upload, if there is one."""
-        for grant in self.grants():
-            if grant.registry == registry and grant.minted <= time.time() < grant.minted + FRESH_SECONDS:
-                return grant
-        return None
-
-    def remove(self, grant: Grant) -> None:
-        """Take an access token out."""
-        with self.open() as file:
-            for line in re.finditer(rb"(?m)^.*" + re.escape(grant.token.encode()) + rb".*", file.read()):
-                file.seek(line.start())
-                put(file, " " * len(line[0]), self.path)
+LINE = rf'\{{"registry": "({SECRET}+)", "token": "({SECRET}+)", "minted": ([0-9]{{1,15}})\}}'
 
 
 def put(file: IO[bytes], line: str, name: str) -> None:
@@ -713,6 +659,76 @@ def check_owner(path: str, status: os.stat_result, kind: int, forbidden: int = 0
         raise AuthError(UNSAFE, path=path, reason="It is a link, or someone else's, or open to others")
 
 
+def record_path() -> str:
+    """Return where the record lies: in the runner's folder for the job, else in this user's, a file a job."""
+    if on_github():
+        return os.path.join(runner_path("RUNNER_TEMP"), "crates-io-auth.jsonl")
+    folder = os.path.join(tempfile.gettempdir(), "crates-io-auth")
+    if sys.platform != "win32":  # where each user has a temporary folder of their own
+        folder += f"-{os.geteuid()}"
+    os.makedirs(folder, 0o700, exist_ok=True)
+    check_owner(folder, os.lstat(folder), stat.S_IFDIR)
+    job = re.sub(r"[^A-Za-z0-9-]", "_", os.environ.get("CI_JOB_ID") or "job")
+    return os.path.join(folder, f"{job}.jsonl")
+
+
+class Record:
+    """The file with a line of JSON for each access token of this job that is to be revoked.
+
+    Only its owner can read it. Any number of processes may use it at once: they only ever append a line,
+    or take one out by writing spaces over it.
+    """
+
+    def __init__(self) -> None:
+        self.own: list[Grant] = []  # what this process got, recorded or not
+        self.path = record_path()
+
+    def open(self, flags: int = 0, forbidden: int = 0) -> IO[bytes]:
+        """Return the file, made if need be. Raises AuthError if it is no plain file of this user's own."""
+        flags |= os.O_RDWR | os.O_CREAT
+        for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"):  # the last is for Windows, the others are not
+            flags |= getattr(os, name, 0)
+        try:
+            descriptor = os.open(self.path, flags, 0o600)
+        except OSError as error:
+            raise AuthError(UNSAFE, path=self.path, reason=error.strerror) from None
+        check_owner(self.path, os.fstat(descriptor), stat.S_IFREG, forbidden)
+        return os.fdopen(descriptor, "r+b", 0)
+
+    def open_to_add(self) -> IO[bytes]:
+        """Return the file, as `open` does, if nobody else has rights to it."""
+        return self.open(os.O_APPEND, forbidden=0o077)
+
+    def add(self, grant: Grant) -> None:
+        """Append one access token. Raises AuthError, for a full disk, say."""
+        with self.open_to_add() as file:
+            put(file, line_of(vars(grant)), self.path)
+
+    def read(self) -> str:
+        """Return what is in it. Nonsense in it stays nonsense."""
+        with self.open() as file:
+            return file.read().decode("ascii", "replace")
+
+    def grants(self) -> list[Grant]:
+        """Return the access tokens in it, but not what is damaged."""
+        found = re.findall(LINE, self.read())
+        return [Grant(registry=url, token=token, minted=int(minted)) for url, token, minted in found]
+
+    def fresh(self, registry: str) -> Grant | None:
+        """Return an access token of a registry that is good for one more upload, if there is one."""
+        for grant in self.grants():
+            if grant.registry == registry and grant.minted <= time.time() < grant.minted + FRESH_SECONDS:
+                return grant
+        return None
+
+    def remove(self, grant: Grant) -> None:
+        """Take an access token out."""
+        with self.open() as file:
+            for line in re.finditer(rb"(?m)^.*" + re.escape(grant.token.encode()) + rb".*", file.read()):
+                file.seek(line.start())
+                put(file, " " * len(line[0]), self.path)
+
+
 # What the registry gives and takes back
 
 
@@ -722,15 +738,13 @@ def exchange(registry: str, identity: str, record: Record, minted: int) -> Grant
     Raises AuthError if the registry refuses, TryAgain if it fails: the identity token may be used up.
     """
 
-    def receive(answer: Answer) -> Grant:
+    def keep(answer: Answer) -> None:
         token = answer.token("token", REFUSED, registry=registry, claims=claims_of(identity))
-        grant = Grant(registry=registry, token=token, minted=minted)
-        record.own.append(grant)
-        record.add(grant)
-        return grant
+        record.own.append(Grant(registry=registry, token=token, minted=minted))
+        record.add(record.own[-1])
 
-    body = line_of({"jwt": identity}).encode()
-    return send("POST", registry + TOKENS, identity, receive, body)
+    send("POST", registry + TOKENS, identity, line_of({"jwt": identity}).encode(), keep)
+    return record.own[-1]
 
 
 def mint(registry: str, record: Record, minted: float) -> Grant:
@@ -744,22 +758,14 @@ def mint(registry: str, record: Record, minted: float) -> Grant:
 def revoke(grant: Grant) -> None:
     """Revoke an access token; one that its registry does not know is as good. Raises AuthError."""
     url = registry_url(grant.registry) + TOKENS
-    persist(lambda: send("DELETE", url, grant.token, lambda answer: answer.content(NOT_REVOKED, 401, 404)))
+    persist(lambda: send("DELETE", url, grant.token).content(NOT_REVOKED, 401, 404))
     say(words(REVOKED, registry=grant.registry))
 
 
-def revoke_recorded(record: Record, wanted: Callable[[Grant], bool]) -> None:
-    """Revoke what is wanted of the record and of what this process holds. What can't be stays in the record.
-
-    Raises AuthError if there is such a one.
-    """
-    grants = {grant.token: grant for grant in record.own}
+def revoke_all(grants: list[Grant], record: Record) -> None:
+    """Revoke access tokens, and take them out of the record. Raises AuthError for those that are left."""
     errors = []
-    try:
-        grants.update({grant.token: grant for grant in record.grants()})
-    except AuthError as error:
-        errors.append(error)
-    for grant in filter(wanted, grants.values()):
+    for grant in grants:
         try:
             revoke(grant)
             record.remove(grant)
@@ -776,11 +782,10 @@ def revoked_on_failure(record: Record) -> Iterator[None]:
         yield
     except BaseException:
         ignore_signals()  # what is in no record can only be revoked here and now
-        if record.own:
-            try:
-                revoke_recorded(record, lambda grant: grant in record.own)
-            except AuthError as error:
-                say(str(error))
+        try:
+            revoke_all(record.own, record)
+        except AuthError as error:
+            say(str(error))
         raise
 
 
@@ -820,7 +825,7 @@ def answer_cargo(request: bytes, record: Record) -> dict[str, object]:
         return {"Err": {"kind": "url-not-supported"}}  # cargo asks the next provider
     registry, reading_needs_token = found
     if kind == "logout":
-        revoke_recorded(record, lambda grant: grant.registry == registry)
+        revoke_all([grant for grant in record.grants() if grant.registry == registry], record)
         return {"Ok": {"kind": "logout"}}
     # So that cargo asks anew for each upload: what it got for reading must not serve for one.
     answer: dict[str, object] = {"kind": "get", "operation_independent": False, "cache": "never"}
@@ -842,7 +847,7 @@ def registry_of_index(index: str) -> tuple[str, bool] | None:
     if not index.startswith("sparse+"):
         return None
     url = index[len("sparse+") :].rstrip("/") + "/config.json"
-    config = persist(lambda: send("GET", url, "", lambda answer: answer.content(BAD_INDEX, 404)))
+    config = persist(lambda: send("GET", url).content(BAD_INDEX, 404))
     api = dig(config, "api")
     if not isinstance(api, str):
         return None
@@ -855,17 +860,17 @@ def registry_of_index(index: str) -> tuple[str, bool] | None:
 
 
 def token_of_trial(registry: str, record: Record) -> str:
-    """Return a token that is of no use, once it is sure that an upload will get one that is.
+    """Return a dead token, after making sure that an upload will get a live one.
 
     cargo asks for it before it builds, and sends it nowhere. No access token must be alive while build
-    scripts run (rust-lang/cargo#15743). Raises AuthError if there will be none.
+    scripts run (rust-lang/cargo#15743). Raises AuthError if an upload would get none.
     """
     if on_github():
         grant = mint(registry, record, minted=0)
-        revoke_recorded(record, lambda other: other == grant)
+        revoke_all([grant], record)
         say(words(CHECKED, registry=registry))
         return grant.token
-    # It works only once: all that can be done is to look at it, unless it has been exchanged already.
+    # Elsewhere an identity token works once: look at it alone, unless it has been exchanged already.
     if not record.fresh(registry):
         audience = audience_of(registry)
         expires = claim_of(ambient_identity_token(audience), "exp")
@@ -926,12 +931,14 @@ def post() -> None:
     Raises AuthError when one is left over; the others are revoked all the same.
     """
     record = Record()
+    grants = record.grants()
+    token = os.environ.get("CARGO_REGISTRY_TOKEN", "")
     try:
-        if os.environ.get("CARGO_REGISTRY_TOKEN", "").startswith("cio_tp_"):
+        if token.startswith("cio_tp_") and token not in [grant.token for grant in grants]:
             token = environment_secret("CARGO_REGISTRY_TOKEN")
-            record.own.append(Grant(registry=registry_url(), token=token, minted=0))
+            grants.append(Grant(registry=registry_url(), token=token, minted=0))
     finally:
-        revoke_recorded(record, lambda grant: True)
+        revoke_all(grants, record)
     if re.sub(LINE, "", record.read()).strip():
         raise AuthError(DAMAGED, path=record.path)
 
@@ -939,39 +946,41 @@ def post() -> None:
 # The command line
 
 
-def explain(kind: type[BaseException], error: BaseException, trace: Any) -> None:
-    """Be Python's sys.excepthook: tell the user what failed; on GitHub also in the summary of the step."""
-    ignore_signals()
+def explain(error: BaseException) -> None:
+    """Tell the user what ended the task; on GitHub also in the summary of the step."""
     text = explanation_of(error)
     annotate("error", text)
     with contextlib.suppress(OSError), open(os.environ.get("GITHUB_STEP_SUMMARY", ""), "ab") as summary:
         # In a fence nothing from outside is a link or HTML, and no line of it can end the fence.
         summary.write(f"### crates-io-auth failed\n\n```text\n{text}\n```\n".encode())
-    os._exit(1)  # as at the end of this file
 
 
 def run(arguments: list[str]) -> int:
-    """Do what the command line says, and return the exit status; an exception makes that 1."""
-    sys.excepthook = explain
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, cancel)
-    if arguments in ([], ["main"]):
-        main()
-    elif arguments[-2:-1] == ["--url"] and arguments[:-2] in ([], ["main"]):
-        main(arguments[-1])
-    elif arguments == ["post"]:
-        post()
-    elif arguments == ["--cargo-plugin"]:
-        cargo_plugin()
-    elif arguments == ["--help"]:
-        print(__doc__, flush=True)
-    elif arguments == ["--version"]:
-        print(__version__, flush=True)
-    else:
-        say(USAGE)
-        return 2
-    ignore_signals()
-    return 0
+    """Do what the command line says, and return the exit status."""
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, cancel)
+        if arguments in ([], ["main"]):
+            main()
+        elif arguments[:-1] in (["--url"], ["main", "--url"]):
+            main(arguments[-1])
+        elif arguments == ["post"]:
+            post()
+        elif arguments == ["--cargo-plugin"]:
+            cargo_plugin()
+        elif arguments == ["--help"]:
+            print(__doc__, flush=True)
+        elif arguments == ["--version"]:
+            print(__version__, flush=True)
+        else:
+            say(USAGE)
+            return 2
+        ignore_signals()
+        return 0
+    except BaseException as error:
+        ignore_signals()
+        explain(error)
+        return 1
 
 
 if __name__ == "__main__":

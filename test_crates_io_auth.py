@@ -970,7 +970,7 @@ def test_without_the_permission_the_message_shows_what_to_write(tmp_path: Path) 
         assert result.stderr == (
             "::error title=This job may not ask GitHub for an identity token::"
             "Give the job this permission, and run it again "
-            "(what `permissions` does not name, it takes away):%0A"
+            "(`permissions` takes away whatever it does not name):%0A"
             "  permissions:%0A    contents: read%0A    id-token: write\n"
         )
         assert (
@@ -980,7 +980,7 @@ def test_without_the_permission_the_message_shows_what_to_write(tmp_path: Path) 
 
 ```text
 This job may not ask GitHub for an identity token
-Give the job this permission, and run it again (what `permissions` does not name, it takes away):
+Give the job this permission, and run it again (`permissions` takes away whatever it does not name):
   permissions:
     contents: read
     id-token: write
@@ -1226,8 +1226,8 @@ def test_a_folder_that_is_open_to_others_is_refused(tmp_path: Path, case: int) -
             transcript(world, result.stderr)
             == f"""\
 error: Access tokens can't be recorded in <folder>/{folder.name}
-It is a link, or someone else's, or open to others. It must be this user's own, open to nobody else, and \
-no link.
+It is a link, or someone else's, or open to others. The place must be this user's own, open to nobody \
+else, and no link.
 If someone put it there, find out who. Remove it, and run this again.
 """
         )
@@ -1596,6 +1596,7 @@ registry has moved, use its new URL. Then run the job again.
     past=("Mon, 01 Jan 2001 00:00:00 GMT", (0.7, 1.3)),
     negative=("-5", (0.7, 1.3)),
     nonsense=("soon", (0.7, 1.3)),
+    odd_date=("01 Jan 2001 00.00.00.00 GMT", (0.7, 1.3)),
     other_digits=("\u0663".encode().decode("latin-1"), (0.7, 1.3)),
 )
 def test_the_pause_before_the_second_try(tmp_path: Path, case: tuple[str, tuple[float, float]]) -> None:
@@ -2203,7 +2204,7 @@ def test_post_killed_at_any_line_leaves_what_it_has_not_revoked_to_the_next(
 ) -> None:
     with new_world(tmp_path) as world:
         world.run(env=world.on_github())
-        assert killed(world, "path", case, "post") or case > 60
+        assert killed(world, "record_path", case, "post") or case > 60
         assert world.run("post", env=world.on_github()).status == 0
         assert not world.registry.live()
 
@@ -2346,7 +2347,7 @@ def test_cargo_publishes_a_workspace_and_no_build_script_ever_sees_a_token(tmp_p
         # One to see that there will be one, dead before anything was built, and one for the uploads.
         methods = [r.method for r in world.registry.requests if r.path == TOKENS]
         assert methods == ["POST", "DELETE", "POST"]
-        assert result.stderr.index("the one that showed it is revoked again") < result.stderr.index(
+        assert result.stderr.index("the one of this trial is already revoked") < result.stderr.index(
             "Compiling"
         )
         assert world.run("post", env=env).status == 0
@@ -2450,7 +2451,10 @@ def test_the_variable_is_named_after_cargo_s_name_of_the_registry(
 
 
 @each_of(
-    space_in_the_path=({}, "It starts a provider on Linux and macOS alone, from a path without spaces"),
+    space_in_the_path=(
+        {},
+        "cargo can start this script only on Linux and macOS, and from a path without spaces",
+    ),
     no_permission=({"ACTIONS_ID_TOKEN_REQUEST_TOKEN": None}, "id-token: write"),
     bad_value=({"INPUT_CREDENTIAL_PROVIDER": "yes"}, "The input credential-provider can't be yes"),
 )
