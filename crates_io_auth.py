@@ -85,7 +85,7 @@ It has no user name, query or fragment. Plain http is for this machine alone (lo
 BAD_SECRET = """\
 What is in {variable} is not a token
 A token is one line of visible ASCII characters, without quotes.
-Look at where the variable is set. Nothing was sent."""
+Look at where the variable is set. What is in it is sent nowhere."""
 
 NO_PERMISSION = """\
 This job may not ask GitHub for an identity token
@@ -230,10 +230,6 @@ class AuthError(Exception):
     def __init__(self, template: str, **outside: object) -> None:
         super().__init__(words(template, **outside))
 
-    def brief(self) -> str:
-        """Return the title and the line that says why, in one line."""
-        return ": ".join(str(self).split("\n")[:2])
-
 
 class TryAgain(AuthError):
     """An error that may pass by itself, after `wait` seconds if the other side said so."""
@@ -247,17 +243,15 @@ def on_github() -> bool:
 
 
 def say(text: str) -> None:
-    """Print lines on stderr, if it is open and takes them; stdout is for the access token."""
-    if sys.stderr:
-        with contextlib.suppress(OSError):
-            print(text, file=sys.stderr, flush=True)
+    """Print lines on stderr, if it takes them; stdout is for the access token."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def mask(secret: str) -> None:
-    """Have GitHub's runner hide a secret in all that is printed later. Raises if stderr takes nothing."""
+    """Have GitHub's runner hide a secret in all that is printed later. Raises OSError if it can't."""
     if on_github():
-        sys.stderr.write("::add-mask::" + secret.replace("%", "%25") + "\n")
-        sys.stderr.flush()
+        print("::add-mask::" + secret.replace("%", "%25"), file=sys.stderr, flush=True)
 
 
 def annotate(level: str, text: str) -> None:
@@ -301,6 +295,11 @@ def explanation_of(error: BaseException) -> str:
     return words(BUG, kind=type(error).__name__, lines=lines)
 
 
+def brief(error: BaseException) -> str:
+    """Return the title of an explanation and the line that says why, in one line."""
+    return ": ".join(explanation_of(error).split("\n")[:2])
+
+
 # Which registry
 
 # A list of what is allowed: parsers like urlsplit drop what they don't like, and let the rest pass.
@@ -323,7 +322,7 @@ def url_parts(url: str) -> re.Match[str]:
         or not 0 < int(parts["port"] or 443) < 65536
         or (parts["scheme"].lower() == "http" and not re.fullmatch(THIS_MACHINE, parts["host"].lower()))
     ):
-        raise AuthError(BAD_URL, url=url)
+        raise AuthError(BAD_URL, url=re.sub(r"//[^/]*@", "//***@", url))  # a password, maybe
     return parts
 
 
@@ -381,8 +380,13 @@ def environment_secret(variable: str) -> str:
     return secret
 
 
+def without(secret: str, text: str) -> str:
+    """Return a text of the other side, which may repeat the secret that was sent, if there was one."""
+    return text.replace(secret, "***") if secret else text
+
+
 class Answer(types.SimpleNamespace):
-    """An answer of any status. It may repeat the secret that was sent, if there was one."""
+    """An answer of any status, to a request with a secret or ""."""
 
     host: str
     secret: str
@@ -398,9 +402,7 @@ class Answer(types.SimpleNamespace):
             says = f"go to {self.headers['Location']} (a secret is never sent on to another address)"
         else:
             says = str(dig(self.body, "errors", 0, "detail") or self.body.decode(errors="replace"))
-        if self.secret:
-            says = says.replace(self.secret, "***")
-        outside.update(host=self.host, reason=f"It answered HTTP {self.status}: {says}")
+        outside.update(host=self.host, reason=f"It answered HTTP {self.status}: {without(self.secret, says)}")
         if refused and 300 <= self.status < 500 and self.status not in (408, 429):
             return AuthError(refused if self.status >= 400 else NO_ANSWER, **outside)
         again = TryAgain(NO_ANSWER, **outside)
@@ -451,7 +453,7 @@ def opener() -> Any:
     return director
 
 
-def transfer(method: str, url: str, secret: str, body: bytes | None) -> Answer:
+def transfer(method: str, url: str, secret: str, content: object) -> Answer:
     """Send one request, and return the answer. Raises TryAgain, or AuthError for a bad certificate or URL."""
     import http.client
     import ssl
@@ -459,8 +461,10 @@ def transfer(method: str, url: str, secret: str, body: bytes | None) -> Answer:
 
     host = url_parts(url)["host"]
     headers = {"User-Agent": f"crates-io-auth/{__version__}"}
-    if body is not None:
+    body = None
+    if content:
         headers["Content-Type"] = "application/json"
+        body = line_of(content).encode()
     elif secret:
         headers["Authorization"] = f"Bearer {secret}"
     received = b""
@@ -480,23 +484,23 @@ def transfer(method: str, url: str, secret: str, body: bytes | None) -> Answer:
         reason = getattr(error, "reason", error)
         if isinstance(reason, ssl.SSLCertVerificationError):
             raise AuthError(BAD_CERTIFICATE, host=host, reason=reason.verify_message) from None
-        raise TryAgain(NO_ANSWER, host=host, reason=f"{type(reason).__name__}: {reason}") from None
+        reason = without(secret, f"{type(reason).__name__}: {reason}")
+        raise TryAgain(NO_ANSWER, host=host, reason=reason) from None
 
 
 def send(
     method: str,
     url: str,
     secret: str = "",
-    body: bytes | None = None,
+    content: object = None,
     keep: Callable[[Answer], object] = lambda answer: None,
 ) -> Answer:
     """Send one request, and return the answer, all within REQUEST_SECONDS.
 
-    The secret goes along as bearer, or is in the body. A thread does it all: Python's own time-out starts
-    anew with each byte; and signals interrupt the main thread alone, so that `keep` always gets to record
-    the token in an answer. Raises what `keep` raises, AuthError, and TryAgain.
+    The secret goes along as bearer, or is in the content, which is sent as JSON. A thread does it all:
+    Python's own time-out starts anew with each byte; and signals interrupt the main thread alone, so that
+    `keep` always gets to record the token in an answer. Raises what `keep` raises, AuthError, and TryAgain.
     """
-    opener()  # loading the certificates is not the other side's fault
     answers: list[Answer] = []
     errors: list[BaseException] = []
     working = _thread.allocate_lock()
@@ -506,7 +510,7 @@ def send(
         if sys.platform != "win32":  # else the main thread may sleep on while this one gets the signal
             signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
         try:
-            answer = transfer(method, url, secret, body)
+            answer = transfer(method, url, secret, content)
             keep(answer)
             answers.append(answer)
         except BaseException as error:
@@ -534,7 +538,7 @@ def persist(attempt: Callable[[], T]) -> T:
             return attempt()
         except TryAgain as again:
             seconds = backoff * random.uniform(0.75, 1.25) if again.wait is None else again.wait
-            say(words(TRY_AGAIN, problem=again.brief(), seconds=round(seconds, 1)))
+            say(words(TRY_AGAIN, problem=brief(again), seconds=round(seconds, 1)))
             time.sleep(seconds)
     return attempt()
 
@@ -627,11 +631,12 @@ LINE = rf'\{{"registry": "({SECRET}+)", "token": "({SECRET}+)", "minted": ([0-9]
 
 def put(file: IO[bytes], line: str, name: str) -> None:
     """Write a line at once, so that no other process comes between. Raises AuthError that names the file."""
+    content = os.fsencode(line)
     try:
-        written = file.write(line.encode())
+        written = file.write(content)
     except OSError as error:
         raise AuthError(MACHINE, reason=f"{name}: {error.strerror}") from None
-    if written != len(line):
+    if written != len(content):
         raise AuthError(MACHINE, reason=f"{name} takes only a part of a line")
 
 
@@ -663,7 +668,9 @@ def record_path() -> str:
     """Return where the record lies: in the runner's folder for the job, else in this user's, a file a job."""
     if on_github():
         return os.path.join(runner_path("RUNNER_TEMP"), "crates-io-auth.jsonl")
-    folder = os.path.join(tempfile.gettempdir(), "crates-io-auth")
+    # Not tempfile.gettempdir: its answer changes when a disk is full, and `post` must find what `main` wrote.
+    candidates = (os.environ.get(name, "") for name in ("TMPDIR", "TEMP", "TMP"))
+    folder = os.path.join(next(filter(os.path.isdir, candidates), "/tmp"), "crates-io-auth")
     if sys.platform != "win32":  # where each user has a temporary folder of their own
         folder += f"-{os.geteuid()}"
     os.makedirs(folder, 0o700, exist_ok=True)
@@ -724,9 +731,10 @@ class Record:
     def remove(self, grant: Grant) -> None:
         """Take an access token out."""
         with self.open() as file:
-            for line in re.finditer(rb"(?m)^.*" + re.escape(grant.token.encode()) + rb".*", file.read()):
-                file.seek(line.start())
-                put(file, " " * len(line[0]), self.path)
+            for line in re.finditer(LINE.encode(), file.read()):
+                if (line[1].decode(), line[2].decode()) == (grant.registry, grant.token):
+                    file.seek(line.start())
+                    put(file, " " * len(line[0]), self.path)
 
 
 # What the registry gives and takes back
@@ -743,7 +751,7 @@ def exchange(registry: str, identity: str, record: Record, minted: int) -> Grant
         record.own.append(Grant(registry=registry, token=token, minted=minted))
         record.add(record.own[-1])
 
-    send("POST", registry + TOKENS, identity, line_of({"jwt": identity}).encode(), keep)
+    send("POST", registry + TOKENS, identity, {"jwt": identity}, keep)
     return record.own[-1]
 
 
@@ -769,10 +777,10 @@ def revoke_all(grants: list[Grant], record: Record) -> None:
         try:
             revoke(grant)
             record.remove(grant)
-        except AuthError as error:
-            errors.append(error)
+        except Exception as error:  # one that fails does not stop the others, whatever it was
+            errors.append(brief(error))
     if errors:
-        raise AuthError(STILL_ALIVE, reasons=[error.brief() for error in errors])
+        raise AuthError(STILL_ALIVE, reasons=errors)
 
 
 @contextlib.contextmanager
@@ -946,6 +954,15 @@ def post() -> None:
 # The command line
 
 
+def with_signals(task: Callable[[], None]) -> None:
+    """Do a task that SIGINT and SIGTERM cancel."""
+    opener()  # first: Python swallows what a signal handler raises while it imports (python/cpython#75253)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, cancel)
+    task()
+    ignore_signals()
+
+
 def explain(error: BaseException) -> None:
     """Tell the user what ended the task; on GitHub also in the summary of the step."""
     text = explanation_of(error)
@@ -957,25 +974,24 @@ def explain(error: BaseException) -> None:
 
 def run(arguments: list[str]) -> int:
     """Do what the command line says, and return the exit status."""
+    if sys.stderr is None:  # it was closed when Python started
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_RDONLY))  # which takes nothing either
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, cancel)
-        if arguments in ([], ["main"]):
-            main()
-        elif arguments[:-1] in (["--url"], ["main", "--url"]):
-            main(arguments[-1])
-        elif arguments == ["post"]:
-            post()
-        elif arguments == ["--cargo-plugin"]:
-            cargo_plugin()
-        elif arguments == ["--help"]:
+        if arguments == ["--help"]:
             print(__doc__, flush=True)
         elif arguments == ["--version"]:
             print(__version__, flush=True)
+        elif arguments in ([], ["main"]):
+            with_signals(main)
+        elif arguments[:-1] in (["--url"], ["main", "--url"]):
+            with_signals(lambda: main(arguments[-1]))
+        elif arguments == ["post"]:
+            with_signals(post)
+        elif arguments == ["--cargo-plugin"]:
+            with_signals(cargo_plugin)
         else:
             say(USAGE)
             return 2
-        ignore_signals()
         return 0
     except BaseException as error:
         ignore_signals()

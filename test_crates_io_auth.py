@@ -911,7 +911,7 @@ REFUSED_URLS = {
     "another_scheme": "ftp://crates.io",
     "a_file": "file:///etc/passwd",
     "no_slashes": "mailto:crates.io",
-    "user_info": "https://user:password@crates.io",
+    "user_info": "https://user:secret-of-the-user@crates.io",
     "user": "https://user@crates.io",
     "query": "https://crates.io?x=1",
     "fragment": "https://crates.io#x",
@@ -946,6 +946,7 @@ def test_a_url_that_is_no_registry_is_refused_before_a_byte_is_sent(tmp_path: Pa
         result = world.run("--url", case, env=world.on_github())
         assert result.status == 1
         assert "Nothing was sent" in result.stderr
+        assert "secret-of-the-user" not in result.stderr + result.summary
         assert len(result.stderr.splitlines()) == 1
         assert not world.github.requests + world.registry.requests
         assert not world.records()
@@ -1343,10 +1344,12 @@ def test_a_token_that_can_t_be_recorded_whole_is_revoked_at_once(tmp_path: Path)
         assert "4711.jsonl takes only a part of a line" in result.stderr
         assert world.registry.minted
         assert not world.registry.live()
-        # What was cut off does not spoil the line after it.
+        # What was cut off does not spoil the line after it. Whether it was a whole token can't be known.
         env = world.on_gitlab()
         assert world.run(env=env).status == 0
-        assert world.run("post", env=env).status == 0
+        result = world.run("post", env=env)
+        assert result.status == 1
+        assert "4711.jsonl is damaged" in result.stderr
         assert not world.registry.live()
 
 
@@ -1810,6 +1813,8 @@ def test_a_registry_that_repeats_the_secret_it_was_sent_does_not_get_it_shown(tm
         world.github.faults = [to_github] * 4
         result = world.run(env=world.on_github())
         assert "You sent Bearer ***" in result.stderr
+        world.github.faults = [raw(f"Bearer {REQUEST_TOKEN}\r\n\r\n".encode())]
+        assert "BadStatusLine: Bearer ***" in world.run(env=world.on_github()).stderr
 
 
 @in_background
@@ -1951,18 +1956,22 @@ def test_a_record_that_became_open_to_others_is_revoked_all_the_same(tmp_path: P
 
 
 @on_posix
-def test_a_line_that_can_t_be_taken_out_of_the_record_stops_no_other(tmp_path: Path) -> None:
+@each_of(github=World.on_github, gitlab=World.on_gitlab)
+def test_on_a_disk_that_takes_nothing_any_more_all_is_revoked(
+    tmp_path: Path, case: Callable[[World], dict[str, str]]
+) -> None:
     import resource
 
     with new_world(tmp_path) as world:
         for _ in range(3):
-            world.run(env=world.on_github())
+            world.run(env=case(world))
+        assert len(world.registry.live()) == 3
         limit = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))}
-        result = world.run("post", env=world.on_github(), **limit)
+        result = world.run("post", env=case(world), **limit)
         assert result.status == 1
-        assert "crates-io-auth.jsonl: File too large" in result.stderr
+        assert ".jsonl: File too large" in result.stderr
         assert not world.registry.live()
-        assert world.run("post", env=world.on_github()).status == 0
+        assert world.run("post", env=case(world)).status == 0
         assert not world.records()
 
 
@@ -2001,8 +2010,25 @@ def test_a_line_cut_off_without_an_end_does_not_spoil_the_next(tmp_path: Path) -
         (record,) = world.records()
         record.write_bytes(record.read_bytes() + record.read_bytes()[:50])
         world.run(env=world.on_github())
+        result = world.run("post", env=world.on_github())
+        assert result.status == 1
+        assert f"The record {record} is damaged" in result.stderr
+        assert not world.registry.live()
+
+
+def test_a_token_that_is_a_part_of_another_takes_only_its_own_line_out(tmp_path: Path) -> None:
+    with new_world(tmp_path / "a") as world, new_world(tmp_path / "b") as odd:
+        world.run(env=world.on_github())
+        (record,) = world.records()
+        part = {"registry": odd.registry.url, "token": "cio_tp_", "minted": 1}
+        record.write_text(line_of(part) + record.read_text())
+        odd.registry.faults = [status(204)]
+        world.registry.faults = [status(400)]
+        assert world.run("post", env=world.on_github()).status == 1
+        assert len(odd.registry.requests) == 1
         assert world.run("post", env=world.on_github()).status == 0
         assert not world.registry.live()
+        assert len(odd.registry.requests) == 1
 
 
 def test_a_record_that_names_a_refused_registry_sends_nothing_there(tmp_path: Path) -> None:
@@ -2432,22 +2458,26 @@ def test_a_token_in_the_environment_is_ignored_by_cargo_and_the_action_says_so(t
     crates_io=(None, "CARGO_REGISTRY_CREDENTIAL_PROVIDER"),
     another=("my-registry", "CARGO_REGISTRIES_MY_REGISTRY_CREDENTIAL_PROVIDER"),
     no_name=("a\nB=c", "CARGO_REGISTRIES_A_B_C_CREDENTIAL_PROVIDER"),
+    other_letters_in_the_path=("local", "CARGO_REGISTRIES_LOCAL_CREDENTIAL_PROVIDER"),
 )
 def test_the_variable_is_named_after_cargo_s_name_of_the_registry(
     tmp_path: Path, case: tuple[str | None, str]
 ) -> None:
     with new_world(tmp_path) as world:
         (tmp_path / "env").touch()
+        folder = tmp_path / ("t\u00e9mp" if case[0] == "local" else "temp")
+        folder.mkdir()
         step = {
             "INPUT_CREDENTIAL_PROVIDER": "true",
             "INPUT_REGISTRY": case[0],
-            "RUNNER_TEMP": str(tmp_path),
+            "RUNNER_TEMP": str(folder),
         }
         env = world.on_github(GITHUB_ENV=str(tmp_path / "env"), **step)
         for _ in range(2):  # a second time, as for a second registry, is fine
             assert world.run(env=env).status == 0
-        launcher = re.escape(str(tmp_path)) + r"/crates-io-auth-for-cargo-\w+"
-        assert re.fullmatch(f"({case[1]}={launcher}\n){{2}}", (tmp_path / "env").read_text())
+        launcher = re.escape(str(folder)) + r"/crates-io-auth-for-cargo-\w+"
+        variables = (tmp_path / "env").read_text(encoding="utf-8")
+        assert re.fullmatch(f"({case[1]}={launcher}\n){{2}}", variables)
 
 
 @each_of(
