@@ -656,9 +656,9 @@ def open_for_runner(variable: str) -> IO[bytes]:
     return os.fdopen(os.open(runner_path(variable), os.O_WRONLY | os.O_APPEND), "ab", 0)
 
 
-def check_owner(path: str, status: os.stat_result, kind: int, forbidden: int = 0o077) -> None:
+def check_owner(path: str, status: os.stat_result, kind: int) -> None:
     """Raise AuthError if a file or folder is of another kind, not this user's own, or open to others."""
-    ours = sys.platform == "win32" or (status.st_uid == os.geteuid() and not status.st_mode & forbidden)
+    ours = sys.platform == "win32" or (status.st_uid == os.geteuid() and not status.st_mode & 0o077)
     linked = kind == stat.S_IFREG and status.st_nlink > 1
     if stat.S_IFMT(status.st_mode) != kind or linked or not ours:
         raise AuthError(UNSAFE, path=path, reason="It is a link, or someone else's, or open to others")
@@ -690,25 +690,22 @@ class Record:
         self.own: list[Grant] = []  # what this process got, recorded or not
         self.path = record_path()
 
-    def open(self, flags: int = 0, forbidden: int = 0) -> IO[bytes]:
-        """Return the file, made if need be. Raises AuthError if it is no plain file of this user's own."""
+    def open(self, flags: int = 0) -> IO[bytes]:
+        """Return the file, made if need be, closed to others. Raises AuthError if it is not the user's."""
         flags |= os.O_RDWR | os.O_CREAT
         for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"):  # the last is for Windows, the others are not
             flags |= getattr(os, name, 0)
         try:
             descriptor = os.open(self.path, flags, 0o600)
+            os.chmod(self.path, 0o600)
         except OSError as error:
             raise AuthError(UNSAFE, path=self.path, reason=error.strerror) from None
-        check_owner(self.path, os.fstat(descriptor), stat.S_IFREG, forbidden)
+        check_owner(self.path, os.fstat(descriptor), stat.S_IFREG)
         return os.fdopen(descriptor, "r+b", 0)
-
-    def open_to_add(self) -> IO[bytes]:
-        """Return the file, as `open` does, if nobody else has rights to it."""
-        return self.open(os.O_APPEND, forbidden=0o077)
 
     def add(self, grant: Grant) -> None:
         """Append one access token. Raises AuthError, for a full disk, say."""
-        with self.open_to_add() as file:
+        with self.open(os.O_APPEND) as file:
             put(file, line_of(vars(grant)), self.path)
 
     def read(self) -> str:
@@ -757,7 +754,7 @@ def exchange(registry: str, identity: str, record: Record, minted: int) -> Grant
 
 def mint(registry: str, record: Record, minted: float) -> Grant:
     """Return a new access token, recorded as of `minted`, and masked. Raises AuthError or OSError."""
-    record.open_to_add().close()  # what can't be recorded must not be made
+    record.open().close()  # what can't be recorded must not be made
     grant = persist(lambda: exchange(registry, identity_token(registry), record, int(minted)))
     mask(grant.token)
     return grant

@@ -1263,16 +1263,10 @@ def plant_hard_link(path: Path) -> None:
     os.link(path.parent / "victim", path)
 
 
-def plant_open_file(path: Path) -> None:
-    path.touch()
-    path.chmod(0o644)
-
-
 @on_posix
 @each_of(
     link=plant_link,
     hard_link=plant_hard_link,
-    open_file=plant_open_file,
     pipe=lambda path: os.mkfifo(path, 0o600),
     folder=lambda path: path.mkdir(),
 )
@@ -1286,11 +1280,18 @@ def test_what_is_planted_in_place_of_the_record_is_refused_before_anything_is_mi
         assert "error title=Access tokens can't be recorded in" in result.stderr
         assert not world.github.requests + world.registry.requests
         post = world.run("post", env=world.on_github())
-        if case is plant_open_file:  # it holds nothing, and is this user's own
-            assert post.status == 0
-        else:
-            assert post.status == 1
-            assert "Access tokens can't be recorded in" in post.stderr
+        assert post.status == 1
+        assert "Access tokens can't be recorded in" in post.stderr
+
+
+@on_posix
+def test_a_record_that_is_open_to_others_is_closed_before_a_token_gets_in(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        record = world.temp / "crates-io-auth.jsonl"
+        record.touch()
+        record.chmod(0o666)
+        assert world.run(env=world.on_github()).status == 0
+        assert stat.S_IMODE(record.stat().st_mode) == 0o600
 
 
 @each_of(
