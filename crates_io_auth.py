@@ -951,15 +951,6 @@ def post() -> None:
 # The command line
 
 
-def with_signals(task: Callable[[], None]) -> None:
-    """Do a task that SIGINT and SIGTERM cancel."""
-    opener()  # first: Python swallows what a signal handler raises while it imports (python/cpython#75253)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, cancel)
-    task()
-    ignore_signals()
-
-
 def explain(error: BaseException) -> None:
     """Tell the user what ended the task; on GitHub also in the summary of the step."""
     text = explanation_of(error)
@@ -974,21 +965,24 @@ def run(arguments: list[str]) -> int:
     if sys.stderr is None:  # it was closed when Python started
         sys.stderr = os.fdopen(os.open(os.devnull, os.O_RDONLY))  # which takes nothing either
     try:
-        if arguments == ["--help"]:
-            print(__doc__, flush=True)
-        elif arguments == ["--version"]:
-            print(__version__, flush=True)
-        elif arguments in ([], ["main"]):
-            with_signals(main)
+        if arguments in (["--help"], ["--version"]):
+            print(__version__ if arguments == ["--version"] else __doc__, flush=True)
+            return 0
+        opener()  # before the handlers: Python swallows what one raises in an import (python/cpython#75253)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, cancel)
+        if arguments in ([], ["main"]):
+            main()
         elif arguments[:-1] in (["--url"], ["main", "--url"]):
-            with_signals(lambda: main(arguments[-1]))
+            main(arguments[-1])
         elif arguments == ["post"]:
-            with_signals(post)
+            post()
         elif arguments == ["--cargo-plugin"]:
-            with_signals(cargo_plugin)
+            cargo_plugin()
         else:
             say(USAGE)
             return 2
+        ignore_signals()
         return 0
     except BaseException as error:
         ignore_signals()
