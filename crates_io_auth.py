@@ -128,9 +128,7 @@ Compare them in the crate's settings, {registry}/crates/<crate>/settings, and ru
 The first version of a crate can't be published this way: publish it with an ordinary API token.
 An identity token works once: where a job has just one, only a new job has a new one."""
 
-NOT_REVOKED = """\
-{host} did not revoke the access token
-{reason}"""
+NOT_REVOKED = "{host} did not revoke the access token\n{reason}"
 
 STILL_ALIVE = """\
 An access token may still be alive
@@ -171,18 +169,12 @@ TOKEN_IGNORED = """\
 {variable} is set, and cargo ignores it
 cargo asks for a token just in time instead. Take the variable out: every build script can read it."""
 
-BAD_INDEX = """\
-{host} did not say which registry its index belongs to
-{reason}"""
+BAD_INDEX = "{host} did not say which registry its index belongs to\n{reason}"
 
 FOREIGN_API = """\
 The index at {host} names a registry elsewhere: {api}
 A token for one registry must not get into the hands of another. With such an index, get the token as an
 output, or with `crates_io_auth.py --url`, instead of through cargo."""
-
-BAD_INPUT = """\
-The input credential-provider can't be {value}
-It is true or false."""
 
 CHECKED = """\
 {registry} gives this job access tokens; the one of this trial is already revoked.
@@ -434,7 +426,7 @@ def retry_after(value: str) -> float | None:
     return min(seconds, RETRY_AFTER_SECONDS) if seconds >= 0 else None
 
 
-@functools.lru_cache(maxsize=None)
+@functools.lru_cache
 def opener() -> Any:
     """Return the one opener of this run, with its one TLS context.
 
@@ -472,11 +464,8 @@ def transfer(method: str, url: str, secret: str, content: object) -> Answer:
         with opener().open(urllib.request.Request(url, body, headers, method=method)) as response:
             # After a whole token the end may be broken, or never come; a token that is lost can't be revoked.
             with contextlib.suppress(OSError, ArithmeticError, http.client.HTTPException):
-                while len(received) < ANSWER_BYTES:
-                    piece = response.read1(ANSWER_BYTES - len(received))
+                while dig(received) is None and (piece := response.read1(ANSWER_BYTES - len(received))):
                     received += piece
-                    if not piece or dig(received) is not None:
-                        break
             return Answer(
                 host=host, secret=secret, status=response.status, headers=response.headers, body=received
             )
@@ -669,8 +658,8 @@ def record_path() -> str:
     if on_github():
         return os.path.join(runner_path("RUNNER_TEMP"), "crates-io-auth.jsonl")
     # Not tempfile.gettempdir: its answer changes when a disk is full, and `post` must find what `main` wrote.
-    candidates = (os.environ.get(name, "") for name in ("TMPDIR", "TEMP", "TMP"))
-    folder = os.path.join(next(filter(os.path.isdir, candidates), "/tmp"), "crates-io-auth")
+    temporary = os.environ.get("TMPDIR") or os.environ.get("TEMP") or "/tmp"
+    folder = os.path.join(temporary, "crates-io-auth")
     if sys.platform != "win32":  # where each user has a temporary folder of their own
         folder += f"-{os.geteuid()}"
     os.makedirs(folder, 0o700, exist_ok=True)
@@ -912,11 +901,8 @@ def set_up_cargo(name: str) -> None:
 
 def main(url: str | None = None) -> None:
     """Get an access token from the registry at `url` and hand it over. Raises AuthError or OSError."""
-    provider = os.environ.get("INPUT_CREDENTIAL_PROVIDER") or "false"
-    if provider == "true":
+    if os.environ.get("INPUT_CREDENTIAL_PROVIDER") == "true":
         return set_up_cargo(os.environ.get("INPUT_REGISTRY") or "crates-io")
-    if provider != "false":
-        raise AuthError(BAD_INPUT, value=provider)
     registry = registry_url(url)
     record = Record()
     output = open_for_runner("GITHUB_OUTPUT") if on_github() else os.fdopen(os.dup(1), "wb", 0)

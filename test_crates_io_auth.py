@@ -2487,7 +2487,6 @@ def test_the_variable_is_named_after_cargo_s_name_of_the_registry(
         "cargo can start this script only on Linux and macOS, and from a path without spaces",
     ),
     no_permission=({"ACTIONS_ID_TOKEN_REQUEST_TOKEN": None}, "id-token: write"),
-    bad_value=({"INPUT_CREDENTIAL_PROVIDER": "yes"}, "The input credential-provider can't be yes"),
 )
 def test_what_can_t_work_with_cargo_is_said_by_the_action(
     tmp_path: Path, case: tuple[dict[str, str | None], str]
