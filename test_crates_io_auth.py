@@ -2383,6 +2383,16 @@ def test_cargo_publishes_a_workspace_and_no_build_script_ever_sees_a_token(tmp_p
 
 @on_posix
 @in_background
+def test_without_verifying_cargo_publishes_and_runs_no_build_script(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        result = cargo(world, set_up(world), "--no-verify")
+        assert result.status == 0
+        assert list(world.registry.published) == ["alpha", "beta", "gamma"]
+        assert not list((tmp_path / "spied").iterdir())
+
+
+@on_posix
+@in_background
 def test_a_single_use_identity_token_carries_a_whole_workspace(tmp_path: Path) -> None:
     with new_world(tmp_path) as world:
         provider = {"CARGO_REGISTRIES_LOCAL_CREDENTIAL_PROVIDER": str(SCRIPT)}
