@@ -1053,7 +1053,7 @@ In any other CI, set CRATES_IO_ID_TOKEN to an OIDC token for the audience crates
         assert result.stdout == ""
 
 
-@each_of(two_lines="a\nb", space="a b", not_ascii="tökén", control="a\x1bb")
+@each_of(two_lines="a\nb", space="a b", not_ascii="tökén", control="a\x1bb", quotes='"a"', backslash="a\\b")
 def test_an_identity_token_that_is_no_line_of_visible_ascii_is_not_sent(tmp_path: Path, case: str) -> None:
     with new_world(tmp_path) as world:
         result = world.run("--url", "crates.io", env=world.base(CRATES_IO_ID_TOKEN=case))
@@ -1522,6 +1522,7 @@ CAN_PASS = {
     "a token of bytes in UTF-16": status(200, '{"tok'.encode("utf-16")),
     "a header in a token": status(200, {"token": "x\r\nX: y", "value": "x\r\nX: y"}),
     "a space in a token": status(200, {"token": "a b", "value": "a b"}),
+    "a quotation mark in a token": status(200, {"token": 'a"b', "value": 'a"b'}),
     "a token with a letter that is not ASCII": status(200, {"token": "tökén", "value": "tökén"}),
 }
 
