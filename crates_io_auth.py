@@ -27,6 +27,7 @@ import _thread  # of which `threading` is made, for 0.2 MiB more
 import base64
 import contextlib
 import functools
+import importlib
 import os
 import random
 import re
@@ -50,7 +51,7 @@ USAGE = "usage: crates_io_auth.py [main] [--url URL] | post | --cargo-plugin | -
 
 CRATES_IO = "https://crates.io"
 TOKENS = "/api/v1/trusted_publishing/tokens"
-SECRET = r"[!#-[\]-~]"  # a character of one: visible ASCII, but no quotation mark or backslash
+SECRET = r"[!#-[\]-~]+"  # visible ASCII, but no quotation mark or backslash
 
 REQUEST_SECONDS = 30  # for one request, from looking up the host to the last byte
 ANSWER_BYTES = 1024 * 1024
@@ -209,7 +210,7 @@ def printable(text: object) -> str:
 
 
 def words(template: str, **outside: object) -> str:
-    """Return one of the texts above with its places filled in, by a list with a line for each entry."""
+    """Return one of the texts above with its places filled in; a list becomes a line for each entry."""
     safe = {}
     for place, value in outside.items():
         safe[place] = "\n  ".join(map(printable, value if isinstance(value, list) else [value]))
@@ -361,7 +362,7 @@ def line_of(value: object) -> str:
 
 def is_secret(value: object) -> bool:
     """Tell whether a value is one line of visible ASCII: it can't start a header, an output or a command."""
-    return isinstance(value, str) and re.fullmatch(f"{SECRET}+", value) is not None
+    return isinstance(value, str) and re.fullmatch(SECRET, value) is not None
 
 
 def environment_secret(variable: str) -> str:
@@ -387,7 +388,7 @@ class Answer(types.SimpleNamespace):
     body: bytes
 
     def error(self, refused: str = "", **outside: object) -> AuthError:
-        """Return the error for what is no success: it may pass, unless `refused` is the text of a refusal."""
+        """Return the error for what is no success: it may pass, or is final, with `refused` for its text."""
         if self.status < 300:
             says = "no token"  # or half of one, that must not be shown
         elif self.status < 400:
@@ -490,6 +491,7 @@ def send(
     Python's own time-out starts anew with each byte; and signals interrupt the main thread alone, so that
     `keep` always gets to record the token in an answer. Raises what `keep` raises, AuthError, and TryAgain.
     """
+    opener()  # loading the certificates is not the other side's fault
     answers: list[Answer] = []
     errors: list[BaseException] = []
     working = _thread.allocate_lock()
@@ -615,7 +617,7 @@ class Grant(types.SimpleNamespace):
 
 
 # As `Record.add` writes it. Before it there may be the beginning of another one, cut off by a full disk.
-LINE = rf'\{{"registry": "({SECRET}+)", "token": "({SECRET}+)", "minted": ([0-9]{{1,15}})\}}'
+LINE = rf'\{{"registry": "({SECRET})", "token": "({SECRET})", "minted": ([0-9]{{1,15}})\}}'
 
 
 def put(file: IO[bytes], line: str, name: str) -> None:
@@ -654,7 +656,7 @@ def check_owner(path: str, status: os.stat_result, kind: int) -> None:
 
 
 def record_path() -> str:
-    """Return where the record lies: in the runner's folder for the job, else in this user's, a file a job."""
+    """Return where the record lies: on GitHub in the job's folder, else in the user's, with a file a job."""
     if on_github():
         return os.path.join(runner_path("RUNNER_TEMP"), "crates-io-auth.jsonl")
     # Not tempfile.gettempdir: its answer changes when a disk is full, and `post` must find what `main` wrote.
@@ -954,20 +956,18 @@ def run(arguments: list[str]) -> int:
         if arguments in (["--help"], ["--version"]):
             print(__version__ if arguments == ["--version"] else __doc__, flush=True)
             return 0
-        opener()  # before the handlers: Python swallows what one raises in an import (python/cpython#75253)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, cancel)
-        if arguments in ([], ["main"]):
-            main()
-        elif arguments[:-1] in (["--url"], ["main", "--url"]):
-            main(arguments[-1])
-        elif arguments == ["post"]:
-            post()
-        elif arguments == ["--cargo-plugin"]:
-            cargo_plugin()
-        else:
+        tasks = {(): main, ("main",): main, ("post",): post, ("--cargo-plugin",): cargo_plugin}
+        task = tasks.get(tuple(arguments))
+        if arguments[:-1] in (["--url"], ["main", "--url"]):
+            task = functools.partial(main, arguments[-1])
+        if task is None:
             say(USAGE)
             return 2
+        # Before the handlers are there: Python swallows what one raises in an import (python/cpython#75253).
+        importlib.import_module("urllib.request")
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, cancel)
+        task()
         ignore_signals()
         return 0
     except BaseException as error:
