@@ -315,7 +315,7 @@ def url_parts(url: str) -> re.Match[str]:
         or not 0 < int(parts["port"] or 443) < 65536
         or (parts["scheme"].lower() == "http" and not re.fullmatch(THIS_MACHINE, parts["host"].lower()))
     ):
-        raise AuthError(BAD_URL, url=re.sub(r"//[^/]*@", "//***@", url))  # a password, maybe
+        raise AuthError(BAD_URL, url=re.sub(r"(?s)\A.*@", "***@", url))  # before an @ may be a password
     return parts
 
 

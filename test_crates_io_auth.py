@@ -912,6 +912,9 @@ REFUSED_URLS = {
     "a_file": "file:///etc/passwd",
     "no_slashes": "mailto:crates.io",
     "user_info": "https://user:secret-of-the-user@crates.io",
+    "user_info_with_slash": "https://user:/secret-of-the-user@crates.io",
+    "user_info_with_at": "https://user:secret-of-the-user@@crates.io",
+    "user_info_of_a_bare_host": "user:secret-of-the-user@crates.io",
     "user": "https://user@crates.io",
     "query": "https://crates.io?x=1",
     "fragment": "https://crates.io#x",
@@ -1294,20 +1297,26 @@ def test_a_record_that_is_open_to_others_is_closed_before_a_token_gets_in(tmp_pa
         assert stat.S_IMODE(record.stat().st_mode) == 0o600
 
 
+UNSET = "is not set; GitHub's runner sets it in every step"
+
+
 @each_of(
-    output_unset={"GITHUB_OUTPUT": None},
-    output_missing={"GITHUB_OUTPUT": "/nowhere/output"},
-    temp_unset={"RUNNER_TEMP": None},
-    temp_missing={"RUNNER_TEMP": "/nowhere"},
+    output_unset=({"GITHUB_OUTPUT": None}, f"This machine can't do what is needed::GITHUB_OUTPUT {UNSET}"),
+    output_missing=({"GITHUB_OUTPUT": "/nowhere/output"}, "This machine can't do what is needed::[Errno 2] "),
+    temp_unset=({"RUNNER_TEMP": None}, f"This machine can't do what is needed::RUNNER_TEMP {UNSET}"),
+    temp_missing=(
+        {"RUNNER_TEMP": "/nowhere"},
+        "Access tokens can't be recorded in /nowhere/crates-io-auth.jsonl::No such file or directory.",
+    ),
 )
 def test_a_step_that_can_t_hand_over_or_record_fails_before_anything_is_minted(
-    tmp_path: Path, case: dict[str, str | None]
+    tmp_path: Path, case: tuple[dict[str, str | None], str]
 ) -> None:
     with new_world(tmp_path) as world:
-        result = world.run(env=world.on_github(**case))
+        result = world.run(env=world.on_github(**case[0]))
         assert result.status == 1
-        assert result.stderr.startswith("::error title=")
-        assert next(iter(case)) in result.stderr or "/nowhere" in result.stderr
+        assert result.stderr.startswith(f"::error title={case[1]}")
+        assert next(iter(case[0])) in result.stderr or "/nowhere" in result.stderr
         assert not world.registry.requests
 
 
@@ -2848,8 +2857,12 @@ ATOMS = [
 ]
 
 
-def test_whatever_comes_in_only_the_script_s_own_error_comes_out() -> None:
+def test_whatever_comes_in_only_the_script_s_own_error_comes_out(tmp_path: Path, monkeypatch: Any) -> None:
     import crates_io_auth as script
+
+    for name, value in {"GITHUB_ACTIONS": "true", "RUNNER_TEMP": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+    record = script.Record()
 
     seed = int(os.environ.get("FUZZ_SEED") or random.SystemRandom().randrange(10**9))
     print(f"FUZZ_SEED={seed}")
@@ -2861,7 +2874,17 @@ def test_whatever_comes_in_only_the_script_s_own_error_comes_out() -> None:
         headers = {"Retry-After": text, "Location": text}
         return script.Answer(host="host", secret="secret", status=code, headers=headers, body=body)
 
+    def recorded(text: str) -> None:
+        content = text.encode("utf-8", "surrogatepass")
+        Path(record.path).write_bytes(content)
+        for grant in record.grants():
+            assert script.is_secret(grant.token), (seed, text)
+            record.remove(grant)
+        assert not record.grants(), (seed, text)
+        assert len(Path(record.path).read_bytes()) == len(content), (seed, text)
+
     targets: list[Callable[[str], object]] = [
+        recorded,
         script.registry_url,
         script.url_parts,
         lambda text: answer(text).token("token"),
