@@ -2042,6 +2042,20 @@ def test_a_token_that_is_a_part_of_another_takes_only_its_own_line_out(tmp_path:
         assert len(odd.registry.requests) == 1
 
 
+def test_the_same_token_of_two_registries_is_revoked_at_each(tmp_path: Path) -> None:
+    with new_world(tmp_path / "a") as world, new_world(tmp_path / "b") as other:
+        token = world.run(env=world.on_github()).token
+        other.registry.minted.append(token)
+        (record,) = world.records()
+        twin = {"registry": other.registry.url, "token": token, "minted": 1}
+        record.write_text(line_of(twin) + record.read_text())
+        world.registry.faults = [status(400)]
+        assert world.run("post", env=world.on_github()).status == 1
+        assert not other.registry.live()
+        assert world.run("post", env=world.on_github()).status == 0
+        assert not world.registry.live()
+
+
 def test_a_record_that_names_a_refused_registry_sends_nothing_there(tmp_path: Path) -> None:
     with new_world(tmp_path / "a") as world, new_world(tmp_path / "b") as evil:
         world.run(env=world.on_github())
@@ -2499,6 +2513,19 @@ def test_the_variable_is_named_after_cargo_s_name_of_the_registry(
         launcher = re.escape(str(folder)) + r"/crates-io-auth-for-cargo-\w+"
         variables = (tmp_path / "env").read_text(encoding="utf-8")
         assert re.fullmatch(f"({case[1]}={launcher}\n){{2}}", variables)
+
+
+@on_posix
+def test_the_launcher_for_cargo_runs_no_code_of_the_workspace(tmp_path: Path) -> None:
+    with new_world(tmp_path) as world:
+        env = set_up(world)
+        for name in ("json", "urllib", "sitecustomize"):
+            (tmp_path / f"{name}.py").write_text("open('was-here', 'w'); raise SystemExit('hostile')")
+        launcher = env["CARGO_REGISTRIES_LOCAL_CREDENTIAL_PROVIDER"]
+        process = world.start_command([launcher, "--cargo-plugin"], {**env, "PYTHONPATH": str(tmp_path)})
+        process.for_cargo = True
+        assert '"Err"' in process.finish().stdout
+        assert not (tmp_path / "was-here").exists()
 
 
 @each_of(
