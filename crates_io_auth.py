@@ -1,335 +1,194 @@
 #!/usr/bin/env python3
-"""Get a temporary crates.io access token in CI, without a stored secret, and revoke it.
+"""Get a short-lived crates.io access token in CI, without a stored secret, and revoke it afterwards.
 
-    crates_io_auth.py [main] [--url URL]    get an access token and hand it over
-    crates_io_auth.py post                  revoke every access token that this job got
-    crates_io_auth.py --cargo-plugin        be cargo's credential provider: a token just in time
+This is crates.io's trusted publishing (https://crates.io/docs/trusted-publishing). The CI system issues
+an *identity token* (an OIDC JWT) that says which repository and workflow a job belongs to, for one
+*audience*. The *registry* exchanges it for an *access token*, with which cargo can publish for 30
+minutes. Each access token is written to the *record*, a file of the job, as soon as it is received, so
+that a later process can revoke it, whatever happens in between.
 
-This is crates.io's "trusted publishing" (https://crates.io/docs/trusted-publishing). The job proves
-who it is with a short-lived *identity token* (an OIDC JWT), made for one *audience*. The *registry*
-exchanges it for an *access token*, with which cargo publishes and which expires after 30 minutes.
-Each access token goes into the job's *record* the moment it is read, so that a later process can
-revoke it, whatever happened in between.
-
-This file needs nothing but Python, and is installed by copying it. It reads from top to bottom: what
-the user reads, failing, which registry, the wire, who am I, the record, what the registry gives and
-takes back, cargo, main, post, the command line.
+The file needs only Python's standard library, and is installed by copying it. From top to bottom: text
+that is safe to print, the registry's URL, requests, the CI systems, the record, the exchange and the
+revocation, the commands `main` and `post`, cargo's credential provider, and the command line.
 """
 
 from __future__ import annotations
 
-import signal
-
-if __name__ == "__main__":  # end without a traceback, until `run` has its own way
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-import _thread  # of which `threading` is made, for 0.2 MiB more
+import argparse
 import base64
 import contextlib
 import functools
-import importlib
+import hashlib
+import http.client
+import json
 import os
 import random
 import re
+import shlex
+import signal
+import ssl
 import stat
 import sys
 import tempfile
+import threading
 import time
-import types
-
-# What costs more than all of these (urllib.request, ssl, json) is imported where it is needed, and
-# typing (https://typing.python.org/en/latest/spec/directives.html#type-checking) not at all.
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import IO, Any, Callable, Iterator, TypeVar
-
-    T = TypeVar("T")
+import urllib.parse
+import urllib.request
+from email.utils import parsedate_to_datetime
+from typing import IO, Any, Callable, Iterable, NamedTuple, NoReturn, TypeVar
 
 __version__ = "1.0.0"
 
-USAGE = "usage: crates_io_auth.py [main] [--url URL] | post | --cargo-plugin | --help | --version"
+T = TypeVar("T")
 
 CRATES_IO = "https://crates.io"
-TOKENS = "/api/v1/trusted_publishing/tokens"
-SECRET = r"[!#-[\]-~]+"  # visible ASCII, but no quotation mark or backslash
+TOKENS_PATH = "/api/v1/trusted_publishing/tokens"
 
+ISSUE_SECONDS = 120  # for all attempts to get an access token
+REVOKE_SECONDS = 150  # for all attempts of `post` to revoke one
+CLEANUP_SECONDS = 30  # for revoking what a command got before it fails
 REQUEST_SECONDS = 30  # for one request, from looking up the host to the last byte
-ANSWER_BYTES = 1024 * 1024
-BACKOFF_SECONDS = (1, 2, 4)  # between four tries
-RETRY_AFTER_SECONDS = 30  # the longest wait that Retry-After can ask for
-FRESH_SECONDS = 25 * 60  # the age up to which an access token is good for one more upload
-GRACE_SECONDS = 3  # for an answer on its way when the job is cancelled: GitHub kills after 10
+BACKOFF_SECONDS = (1, 2, 4)  # between four attempts
+RETRY_AFTER_SECONDS = 30  # the longest pause that a server can ask for
+LATE_SECONDS = 6  # for a late access token; GitHub kills a cancelled step after 10
+LIFETIME_SECONDS = 30 * 60  # of crates.io's access tokens, which don't say it themselves
+FRESH_SECONDS = 25 * 60  # the age up to which an access token is used for one more upload
+CLOCK_SKEW_SECONDS = 60  # that crates.io tolerates in an identity token
+RESPONSE_BYTES = 1024 * 1024
 
-# What the user reads, in one voice: a line that says what happened, then why, and what to do now.
-# Only `words` fills in the {places}.
+CANCEL_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
-GOT_ON_GITHUB = """\
-Got an access token for the audience {audience} from {registry}.
-It is masked in this log and handed over as the output `token`.
-It will be revoked when the job ends."""
-
-GOT_ELSEWHERE = """\
-Got an access token for the audience {audience} from {registry}.
-It is on stdout, and nothing masks it: keep it out of the log.
-Revoke it at the end of the job: crates_io_auth.py post"""
-
-REVOKED = "Revoked an access token at {registry}."
-
-TRY_AGAIN = "{problem}. Trying again in {seconds} s."
-
-BAD_URL = """\
-A secret must not be sent to {url}
-A registry is https://host, maybe with a port and a path, in plain ASCII.
-It has no user name, query or fragment. Plain http is for this machine alone (localhost, 127.0.0.0/8,
-[::1]). Correct the input `url`, --url or INPUT_URL. Nothing was sent."""
-
-BAD_SECRET = """\
-What is in {variable} is not a token
-A token is one line of visible ASCII characters, without quotes.
-Look at where the variable is set. What is in it is sent nowhere."""
-
-NO_PERMISSION = """\
-This job may not ask GitHub for an identity token
-Give the job this permission, and run it again (`permissions` takes away whatever it does not name):
-  permissions:
-    contents: read
-    id-token: write"""
-
-FORK = """\
-A pull request from a fork never gets an identity token
-GitHub gives it none, whatever `permissions` say, so that a stranger can't publish in your name.
-Publish from a push, a tag or a release in the repository itself."""
-
-NO_VARIABLE = """\
-There is no identity token in {variable}
-On GitLab, add this to the job:
-  id_tokens:
-    {variable}:
-      aud: {audience}
-In any other CI, set {variable} to an OIDC token for the audience {audience}."""
-
-NO_ANSWER = """\
-No usable answer from {host}
-{reason}
-If {host} works for others, look at this machine's network and proxy (HTTPS_PROXY, NO_PROXY). If the
-registry has moved, use its new URL. Then run the job again."""
-
-BAD_CERTIFICATE = """\
-The certificate of {host} is not trusted
-{reason}
-No secret was sent. If a proxy with a certificate of its own is meant to be in between, name a file with
-that certificate in SSL_CERT_FILE. If not, someone may be listening."""
-
-REFUSED = """\
-{host} refused the identity token
-{reason}
-A trusted publisher of the crate must match what the identity token claims:
-  {claims}
-Compare them in the crate's settings, {registry}/crates/<crate>/settings, and run the job again.
-The first version of a crate can't be published this way: publish it with an ordinary API token.
-An identity token works once: where a job has just one, only a new job has a new one."""
-
-NOT_REVOKED = "{host} did not revoke the access token\n{reason}"
-
-STILL_ALIVE = """\
-An access token may still be alive
-  {reasons}
-Run `crates_io_auth.py post` (again) for what is in the record. crates.io ends an access token 30 minutes
-after it was made, in any case."""
-
-DAMAGED = """\
-The record {path} is damaged
-All access tokens that could be read are revoked. If there was another one in it, crates.io ends that 30
-minutes after it was made. Remove the file then."""
-
-UNSAFE = """\
-Access tokens can't be recorded in {path}
-{reason}. The place must be this user's own, open to nobody else, and no link.
-If someone put it there, find out who. Remove it, and run this again."""
-
-MACHINE = """\
-This machine can't do what is needed
-{reason}
-Mend that, and run it again."""
-
-CANCELLED = """\
-Cancelled
-What this step had got from a registry is revoked, or left to `crates_io_auth.py post`."""
-
-PROVIDER = """\
-cargo asks for an access token when it uploads: {variable} is set for the next steps.
-Every access token that it gets will be revoked when the job ends."""
-
-NO_PROVIDER = """\
-cargo can't be given tokens just in time here
-cargo can start this script only on Linux and macOS, and from a path without spaces. Not so here:
-{platform}, {path}
-Leave out `credential-provider`, and use the output `token` instead."""
-
-TOKEN_IGNORED = """\
-{variable} is set, and cargo ignores it
-cargo asks for a token just in time instead. Take the variable out: every build script can read it."""
-
-BAD_INDEX = "{host} did not say which registry its index belongs to\n{reason}"
-
-FOREIGN_API = """\
-The index at {host} names a registry elsewhere: {api}
-A token for one registry must not get into the hands of another. With such an index, get the token as an
-output, or with `crates_io_auth.py --url`, instead of through cargo."""
-
-CHECKED = """\
-{registry} gives this job access tokens; the one of this trial is already revoked.
-cargo gets a new one when it uploads."""
-
-UNUSABLE = """\
-The identity token for {audience} can't be used
-It has expired, or it is not a JWT with a time of expiry. Run the job again to get a new one."""
-
-NOT_CARGO = """\
-This is not a request of cargo that crates_io_auth.py knows
-It speaks version 1 of cargo's credential provider protocol. cargo starts it by itself, when
-CARGO_REGISTRY_CREDENTIAL_PROVIDER names it."""
-
-BUG = """\
-crates_io_auth.py failed unexpectedly: {kind} in lines {lines}
-Please report these lines. Access tokens are in the record: `crates_io_auth.py post` revokes them."""
+# Text that is safe to print
 
 
-def printable(text: object) -> str:
-    """Return what comes from outside as harmless words within a line, at most 500 characters.
+class SafeText(str):
+    """Text that is our own, or has passed `sanitize`."""
 
-    They can't start a line, move the cursor or hide (line breaks, control and format characters), hold
-    the one workflow command that the runner obeys within a line, ##[ (actions/runner,
-    ActionCommand.TryParse), or show what has the form of an identity or access token.
+
+def sanitize(text: object, secrets: Iterable[str] = ()) -> SafeText:
+    """Return untrusted text as a part of one line, at most 500 characters long.
+
+    It can't start a line, move the cursor, or hold a command of a CI system (`##[`, `##vso[`,
+    `##teamcity[`). The given secrets, whatever has the form of a token, and what stands before an `@`,
+    which is where a URL has its password, become `***`.
     """
-    # Nothing repeated within a repetition: what backtracks for long is a way to hang the job.
-    line = re.sub(r"eyJ[\w.-]+|cio_tp_\w+", "***", str(text))
-    line = " ".join(line.split()).replace("##[", "# #[")
-    line = "".join(character if character.isprintable() else "?" for character in line)
-    return line if len(line) <= 500 else line[:500] + "..."
+    line = "".join(character if character.isprintable() else "?" for character in " ".join(str(text).split()))
+    for secret in filter(None, secrets):
+        line = re.sub("[ ?]*".join(map(re.escape, secret)), "***", line)
+    line = re.sub(r"(eyJ|cio_tp_)\S*", "***", line)
+    line = re.sub(r"^.*@", "***@", line)
+    line = re.sub(r"#(?=#)", "# ", line)
+    return SafeText(line if len(line) <= 500 else line[:500] + "...")
 
 
-def words(template: str, **outside: object) -> str:
-    """Return one of the texts above with its places filled in; a list becomes a line for each entry."""
-    safe = {}
-    for place, value in outside.items():
-        safe[place] = "\n  ".join(map(printable, value if isinstance(value, list) else [value]))
-    return template.format(**safe)
+def render(template: str, **values: object) -> SafeText:
+    """Return a message with its placeholders filled in, sanitized; a list becomes indented lines."""
+    texts = {}
+    for name, value in values.items():
+        items = value if isinstance(value, list) else [value]
+        texts[name] = "\n  ".join(item if isinstance(item, SafeText) else sanitize(item) for item in items)
+    return SafeText(template.format(**texts))
 
 
 class AuthError(Exception):
-    """Something that the user can act on. Its text is a title and the lines that explain it."""
+    """A failure with a message that tells the user what happened, why, and what to do."""
 
-    def __init__(self, template: str, **outside: object) -> None:
-        super().__init__(words(template, **outside))
+    level = "error"
 
-
-class TryAgain(AuthError):
-    """An error that may pass by itself, after `wait` seconds if the other side said so."""
-
-    wait: float | None = None
+    def __init__(self, template: str, **values: object) -> None:
+        self.message = render(template, **values)
+        super().__init__(self.message)
 
 
-def on_github() -> bool:
-    """Tell whether this is a step of GitHub Actions."""
-    return os.environ.get("GITHUB_ACTIONS") == "true"
+class AuthWarning(AuthError):
+    """A failure that leaves nothing for the user to do at once."""
+
+    level = "warning"
 
 
-def say(text: str) -> None:
-    """Print lines on stderr, if it takes them; stdout is for the access token."""
+class TransientError(Exception):
+    """A failed attempt that can be repeated, after `retry_after` seconds if the server has asked for that."""
+
+    def __init__(self, host: str, reason: SafeText, retry_after: float | None = None) -> None:
+        super().__init__(reason)
+        self.host = host
+        self.reason = reason
+        self.retry_after = retry_after
+
+
+def log(text: str) -> None:
+    """Print lines on stderr, if it is open: stdout is for the access token."""
     with contextlib.suppress(OSError):
-        print(text, file=sys.stderr, flush=True)
+        print("\n".join(f"crates-io-auth: {line}" for line in text.split("\n")), file=sys.stderr, flush=True)
 
 
-def mask(secret: str) -> None:
-    """Have GitHub's runner hide a secret in all that is printed later. Raises OSError if it can't."""
-    if on_github():
-        print("::add-mask::" + secret.replace("%", "%25"), file=sys.stderr, flush=True)
-
-
-def annotate(level: str, text: str) -> None:
-    """Say a title and its explanation; on GitHub as an annotation of that level, error or warning."""
-    if not on_github():
-        return say(f"{level}: {text}")
-    title, _, explanation = text.replace("%", "%25").partition("\n")
-    title = title.replace(":", "%3A").replace(",", "%2C")
-    say(f"::{level} title={title}::" + explanation.replace("\n", "%0A"))
-
-
-# Failing, and being cancelled
+# Cancellation
 
 
 class Cancelled(BaseException):
-    """SIGINT or SIGTERM, on its way to the end of this process."""
-
-
-def ignore_signals() -> None:
-    """Let nothing but SIGKILL interrupt what is done from now on."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # Not SIG_IGN: if both signals are under way, Python prints a traceback for the second.
-        signal.signal(number, lambda *_: None)
+    """SIGINT, SIGTERM or SIGHUP was received."""
 
 
 def cancel(*_: object) -> None:
-    """Obey only the first SIGINT or SIGTERM, so that no other one interrupts the clean-up."""
-    ignore_signals()
-    raise Cancelled(CANCELLED)
+    """Raise Cancelled for the first signal alone, so that no other one interrupts the clean-up."""
+    ignore_cancellation()
+    raise Cancelled
 
 
-def explanation_of(error: BaseException) -> str:
-    """Return what to tell the user about any exception. Python's own traceback could show a secret."""
-    if isinstance(error, (AuthError, Cancelled)):
-        return str(error)
-    if isinstance(error, OSError):
-        return words(MACHINE, reason=error)
-    from traceback import walk_tb
-
-    lines = ", ".join(str(line) for _, line in walk_tb(error.__traceback__))
-    return words(BUG, kind=type(error).__name__, lines=lines)
+def ignore_cancellation() -> None:
+    """Let nothing but SIGKILL interrupt this process any more."""
+    for number in CANCEL_SIGNALS:
+        # Not SIG_IGN: Python would print a traceback for a second signal that is already pending.
+        signal.signal(number, lambda *_: None)
 
 
-def brief(error: BaseException) -> str:
-    """Return the title of an explanation and the line that says why, in one line."""
-    return ": ".join(explanation_of(error).split("\n")[:2])
+# The registry's URL
 
+INVALID_URL = """\
+Invalid URL: {url}
+A registry's URL is https://host, optionally with a port and a path. Plain http is allowed only for this
+machine (localhost, 127.0.0.1 or [::1]). User names, queries and fragments are not allowed.
+Correct the input `url`, the option --url or the variable INPUT_URL. Nothing was sent."""
 
-# Which registry
-
-# A list of what is allowed: parsers like urlsplit drop what they don't like, and let the rest pass.
-URL = re.compile(
-    r"(?P<origin>(?P<scheme>https?)://"
-    r"(?P<host>[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*|\[[0-9a-f:]+\])"
+# What is allowed, not what is forbidden: parsers such as urlsplit drop some characters and let others pass.
+LABEL = "[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+URL_PATTERN = re.compile(
+    rf"(?P<origin>(?P<scheme>https?)://(?P<host>{LABEL}(?:\.{LABEL})*|\[[0-9a-f:]+\])"
     r"(?::(?P<port>[0-9]{1,5}))?)"
     r"(?P<path>/[a-z0-9._~!$&'()*+,;=:@%/-]*)?"
     r"(?P<query>\?[a-z0-9._~!$&'()*+,;=:@%/?-]*)?",
     re.ASCII | re.IGNORECASE,
 )
-THIS_MACHINE = r"localhost|127(\.(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])){3}|\[::1\]"
+# Octets without leading zeros: 127.08.0.1 is not an address, so it is looked up as a DNS name.
+LOOPBACK_PATTERN = r"localhost|127(\.(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])){3}|\[::1\]"
 
 
-def url_parts(url: str) -> re.Match[str]:
-    """Return the parts of a URL that a secret may be sent to. Raises AuthError for any other."""
-    parts = URL.fullmatch(url)
+def parse_url(url: str) -> re.Match[str]:
+    """Return the parts of a URL to which a secret may be sent. Raises AuthError for any other."""
+    parts = URL_PATTERN.fullmatch(url)
     if (
         not parts
         or not 0 < int(parts["port"] or 443) < 65536
-        or (parts["scheme"].lower() == "http" and not re.fullmatch(THIS_MACHINE, parts["host"].lower()))
+        or (parts["scheme"].lower() == "http" and not re.fullmatch(LOOPBACK_PATTERN, parts["host"].lower()))
     ):
-        raise AuthError(BAD_URL, url=re.sub(r"(?s)\A.*@", "***@", url))  # before an @ may be a password
+        raise AuthError(INVALID_URL, url=url)
     return parts
 
 
-def registry_url(text: str | None = None) -> str:
-    """Return a registry's URL, with a scheme (https for a bare host) and no slash at its end.
+def registry_url(text: str) -> str:
+    """Return a registry's URL: with a scheme, https by default, and without a slash at its end.
 
-    Without a text it is the one in the input `url`, else crates.io. Raises AuthError if it is none.
+    Raises AuthError if it is not a registry's.
     """
-    if text is None:
-        text = os.environ.get("INPUT_URL") or CRATES_IO
-    parts = url_parts(text if "://" in text else f"https://{text}")
+    parts = parse_url(text if "://" in text else f"https://{text}")
     if parts["query"]:
-        raise AuthError(BAD_URL, url=text)
+        raise AuthError(INVALID_URL, url=text)
     return parts["origin"].lower() + (parts["path"] or "").rstrip("/")
+
+
+def default_registry() -> str:
+    """Return the registry of the input `url`, as it is written there, or crates.io."""
+    return os.environ.get("INPUT_URL") or CRATES_IO
 
 
 def audience_of(registry: str) -> str:
@@ -337,645 +196,1245 @@ def audience_of(registry: str) -> str:
     return registry.partition("://")[2]
 
 
-# On the wire
+# Data from outside
 
 
-def dig(text: bytes, *path: str | int) -> Any:
-    """Return what JSON text holds at `path`; None if it is not JSON, or has another shape."""
-    import json
-
+def parse_json(text: str | bytes, *path: str | int) -> Any:
+    """Return what JSON text holds at `path`; None if it is not JSON, or of another shape."""
     try:
-        value = json.loads(text)
-        for step in path:
-            value = value[step]
+        if isinstance(text, bytes):
+            text = text.decode()
+        check_nesting(text)
+        value = json.loads(text, parse_int=parse_json_integer)
+        for key in path:
+            value = value[key]
         return value
-    except (ValueError, RecursionError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError):
         return None
 
 
-def line_of(value: object) -> str:
-    """Return a value as a line of JSON."""
-    import json
+def check_nesting(text: str) -> None:
+    """Raise ValueError for deeply nested JSON, which can exhaust the stack of the interpreter."""
+    depth = 0
+    for token in re.finditer(r'"(?:[^"\\]|\\.)*"?|[\[{]|[]}]', text, re.DOTALL):
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
+        if depth > 100:
+            raise ValueError("nested too deeply")
 
-    return json.dumps(value) + "\n"
+
+def parse_json_integer(digits: str) -> int:
+    """Return an integer. Raises ValueError for a long one, which can take seconds to convert."""
+    if len(digits) > 20:
+        raise ValueError("integer too long")
+    return int(digits)
 
 
 def is_secret(value: object) -> bool:
-    """Tell whether a value is one line of visible ASCII: it can't start a header, an output or a command."""
-    return isinstance(value, str) and re.fullmatch(SECRET, value) is not None
+    """Tell whether a value is visible ASCII without quotes, which can't start a header, line or command."""
+    return isinstance(value, str) and re.fullmatch(r"[!#-[\]-~]+", value) is not None
 
 
-def environment_secret(variable: str) -> str:
-    """Return the secret in an environment variable, "" for none. Raises AuthError for nonsense."""
+INVALID_SECRET = """\
+{variable} does not hold a token
+A token is one line of visible ASCII characters without quotes. Nothing was sent.
+Check where the variable is set."""
+
+
+def secret_in(variable: str) -> str:
+    """Return the secret in an environment variable, or "". Raises AuthError if it can't be one."""
     secret = os.environ.get(variable, "")
     if secret and not is_secret(secret):
-        raise AuthError(BAD_SECRET, variable=variable)
+        raise AuthError(INVALID_SECRET, variable=variable)
     return secret
 
 
-def without(secret: str, text: str) -> str:
-    """Return a text of the other side, which may repeat the secret that was sent, if there was one."""
-    return text.replace(secret, "***") if secret else text
+# Requests
+
+REDIRECTED = """\
+{host} redirects to {location}
+A secret is never sent to another address. If the registry has moved, use its new URL."""
+
+UNTRUSTED_CERTIFICATE = """\
+The certificate of {host} is not trusted: {reason}
+No secret was sent. If your network has a proxy with its own certificate authority, set SSL_CERT_FILE to a
+file with that authority's certificate. Otherwise somebody may be intercepting the connection."""
+
+INVALID_PROXY = """\
+HTTPS_PROXY does not hold the URL of a proxy
+It must have the form http://host:port or http://user:password@host:port. Nothing was sent."""
+
+NO_RESPONSE = """\
+Couldn't get a valid response from {host} (attempt {number} of {attempts}): {reason}
+Check the status page of {host}, and this machine's network and proxy (HTTPS_PROXY, NO_PROXY). Then run
+this again."""
+
+RETRYING = """\
+No valid response from {host}: {reason}. Retrying in {seconds} s (attempt {number} of {attempts})."""
 
 
-class Answer(types.SimpleNamespace):
-    """An answer of any status, to a request with a secret or ""."""
+class Request(NamedTuple):
+    """A request to a URL that passes `parse_url`, with a bearer token or a JSON body."""
 
-    host: str
-    secret: str
+    method: str
+    url: str
+    bearer: str = ""
+    body: dict[str, str] = {}
+
+    @property
+    def host(self) -> str:
+        return parse_url(self.url)["host"]
+
+    def sanitize(self, text: object) -> SafeText:
+        """Return text of the server, which may repeat the secrets that it was sent."""
+        return sanitize(text, [self.bearer, *self.body.values()])
+
+
+class Response(NamedTuple):
+    """A response of any status."""
+
+    request: Request
     status: int
-    headers: Any
+    headers: http.client.HTTPMessage
     body: bytes
 
-    def error(self, refused: str = "", **outside: object) -> AuthError:
-        """Return the error for what is no success: it may pass, or is final, with `refused` for its text."""
-        if self.status < 300:
-            says = "no token"  # or half of one, that must not be shown
+    @property
+    def ok(self) -> bool:
+        return 200 <= self.status < 300
+
+    @property
+    def transient(self) -> bool:
+        """Whether another attempt can succeed. A success without the expected body isn't the server's own."""
+        return self.ok or self.status in (408, 429) or self.status >= 500
+
+    @property
+    def problem(self) -> SafeText:
+        """What is wrong with the response, in one line: the status, and what the server says."""
+        if self.ok:
+            text: object = "not the expected body"  # which may hold a part of a token
         elif self.status < 400:
-            says = f"go to {self.headers['Location']} (a secret is never sent on to another address)"
+            text = f"redirects to {self.headers['Location']}"
         else:
-            says = str(dig(self.body, "errors", 0, "detail") or self.body.decode(errors="replace"))
-        outside.update(host=self.host, reason=f"It answered HTTP {self.status}: {without(self.secret, says)}")
-        if refused and 300 <= self.status < 500 and self.status not in (408, 429):
-            return AuthError(refused if self.status >= 400 else NO_ANSWER, **outside)
-        again = TryAgain(NO_ANSWER, **outside)
-        again.wait = retry_after(self.headers.get("Retry-After", ""))
-        return again
+            text = parse_json(self.body, "errors", 0, "detail") or self.body.decode(errors="replace")
+        return render("HTTP {status}: {text}", status=self.status, text=self.request.sanitize(text))
 
-    def content(self, refused: str, *fine: int, **outside: object) -> bytes:
-        """Return the body of a success, or of a status that is `fine` too. Raises `error` for any other."""
-        if not 200 <= self.status < 300 and self.status not in fine:
-            raise self.error(refused, **outside)
-        return self.body
+    def error(self) -> AuthError | TransientError:
+        """Return the error for a failure that isn't a refusal."""
+        if 300 <= self.status < 400:
+            location = self.request.sanitize(self.headers["Location"])
+            return AuthError(REDIRECTED, host=self.request.host, location=location)
+        return self.transient_error()
 
-    def token(self, name: str, refused: str = "", **outside: object) -> str:
-        """Return the token under `name` in a success. Raises `error` for anything else."""
-        token = dig(self.content(refused, **outside), name)
-        if not is_secret(token):
-            raise self.error()
-        return str(token)
+    def transient_error(self) -> TransientError:
+        seconds = parse_retry_after(self.headers.get("Retry-After", ""))
+        return TransientError(self.request.host, self.problem, seconds)
 
 
-def retry_after(value: str) -> float | None:
-    """Return the seconds that a Retry-After header asks for, as number or date; None if it doesn't."""
-    from email.utils import parsedate_to_datetime
-
+def parse_retry_after(value: str) -> float | None:
+    """Return the seconds that a Retry-After header asks for, as a number or a date; None if it doesn't."""
     try:
-        seconds = int(value) if value.isdigit() else parsedate_to_datetime(value).timestamp() - time.time()
-    except Exception:  # of the odd date "1 Jan 2001 00.00.00.00" Python 3.8 makes an UnboundLocalError
+        if re.fullmatch("[0-9]+", value):
+            seconds = float(value)
+        else:
+            seconds = parsedate_to_datetime(value).timestamp() - time.time()
+    except Exception:  # Python 3.8 raises UnboundLocalError for "1 Jan 2001 00.00.00.00"
         return None
     return min(seconds, RETRY_AFTER_SECONDS) if seconds >= 0 else None
 
 
-@functools.lru_cache
-def opener() -> Any:
-    """Return the one opener of this run, with its one TLS context.
+@functools.lru_cache(maxsize=None)
+def build_opener() -> urllib.request.OpenerDirector:
+    """Return the opener of this process, with its one TLS context. Raises AuthError for a bad proxy.
 
-    Without urllib's handlers for redirects and errors each answer comes back as it is. Only https goes
-    through a proxy: http is for this machine.
+    Without urllib's handlers for redirects and errors, every response is returned as it is. Only https
+    goes through a proxy: plain http is for this machine alone.
     """
-    import ssl
-    import urllib.request
+    opener = urllib.request.OpenerDirector()
+    proxy = urllib.request.getproxies().get("https")
+    if proxy:
+        if not re.fullmatch(r"(https?://)?([^@/\s]+@)?[A-Za-z0-9._-]+(:[0-9]{1,5})?/?", proxy):
+            raise AuthError(INVALID_PROXY)
+        opener.add_handler(urllib.request.ProxyHandler({"https": proxy}))
+    opener.add_handler(urllib.request.HTTPHandler())
+    opener.add_handler(urllib.request.HTTPSHandler(context=ssl.create_default_context()))
+    return opener
 
-    director = urllib.request.OpenerDirector()
-    proxies = urllib.request.getproxies()
-    proxies.pop("http", None)
-    director.add_handler(urllib.request.ProxyHandler(proxies))
-    director.add_handler(urllib.request.HTTPHandler())
-    director.add_handler(urllib.request.HTTPSHandler(context=ssl.create_default_context()))
-    return director
 
-
-def transfer(method: str, url: str, secret: str, content: object) -> Answer:
-    """Send one request, and return the answer. Raises TryAgain, or AuthError for a bad certificate or URL."""
-    import http.client
-    import ssl
-    import urllib.request
-
-    host = url_parts(url)["host"]
+def transfer(request: Request) -> Response:
+    """Send a request and return the response. Raises AuthError or TransientError."""
     headers = {"User-Agent": f"crates-io-auth/{__version__}"}
-    body = None
-    if content:
+    data = None
+    if request.bearer:
+        headers["Authorization"] = f"Bearer {request.bearer}"
+    if request.body:
         headers["Content-Type"] = "application/json"
-        body = line_of(content).encode()
-    elif secret:
-        headers["Authorization"] = f"Bearer {secret}"
-    received = b""
+        data = json.dumps(request.body).encode()
     try:
-        with opener().open(urllib.request.Request(url, body, headers, method=method)) as response:
-            # After a whole token the end may be broken, or never come; a token that is lost can't be revoked.
-            with contextlib.suppress(OSError, ArithmeticError, http.client.HTTPException):
-                while dig(received) is None and (piece := response.read1(ANSWER_BYTES - len(received))):
-                    received += piece
-            return Answer(
-                host=host, secret=secret, status=response.status, headers=response.headers, body=received
-            )
+        outgoing = urllib.request.Request(request.url, data, headers, method=request.method)
+        with build_opener().open(outgoing) as response:
+            return Response(request, response.status, response.headers, response.read(RESPONSE_BYTES))
     except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         if isinstance(reason, ssl.SSLCertVerificationError):
-            raise AuthError(BAD_CERTIFICATE, host=host, reason=reason.verify_message) from None
-        reason = without(secret, f"{type(reason).__name__}: {reason}")
-        raise TryAgain(NO_ANSWER, host=host, reason=reason) from None
+            message = reason.verify_message
+            raise AuthError(UNTRUSTED_CERTIFICATE, host=request.host, reason=message) from None
+        text = request.sanitize(f"{type(reason).__name__}: {reason}")
+        raise TransientError(request.host, text) from None
 
 
-def send(
-    method: str,
-    url: str,
-    secret: str = "",
-    content: object = None,
-    keep: Callable[[Answer], object] = lambda answer: None,
-) -> Answer:
-    """Send one request, and return the answer, all within REQUEST_SECONDS.
+class Transfer(threading.Thread):
+    """A request that is sent on a thread of its own.
 
-    The secret goes along as bearer, or is in the content, which is sent as JSON. A thread does it all:
-    Python's own time-out starts anew with each byte; and signals interrupt the main thread alone, so that
-    `keep` always gets to record the token in an answer. Raises what `keep` raises, AuthError, and TryAgain.
+    Only so can the whole of it be limited: a socket's time-out starts anew with each byte. The outcome
+    stays here, so that an access token isn't lost when its response comes late.
     """
-    opener()  # loading the certificates is not the other side's fault
-    answers: list[Answer] = []
-    errors: list[BaseException] = []
-    working = _thread.allocate_lock()
-    working.acquire()
 
-    def work() -> None:
-        if sys.platform != "win32":  # else the main thread may sleep on while this one gets the signal
-            signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    def __init__(self, request: Request) -> None:
+        super().__init__(daemon=True)
+        parse_url(request.url)
+        build_opener()  # loading the certificates takes no time of the request's
+        self.request = request
+        self.outcome: Response | Exception | None = None
+        self.finished = threading.Event()
+
+    def run(self) -> None:
+        if sys.platform != "win32":  # where a signal that this thread gets would not wake the main thread
+            signal.pthread_sigmask(signal.SIG_BLOCK, CANCEL_SIGNALS)
         try:
-            answer = transfer(method, url, secret, content)
-            keep(answer)
-            answers.append(answer)
-        except BaseException as error:
-            errors.append(error)
-        working.release()
+            self.outcome = transfer(self.request)
+        except Exception as error:
+            self.outcome = error
+        self.finished.set()
 
-    try:
-        _thread.start_new_thread(work, ())
-        working.acquire(timeout=REQUEST_SECONDS)
-    except Cancelled:
-        working.acquire(timeout=GRACE_SECONDS)
-        raise
-    if errors:
-        raise errors[0]
-    if answers:
-        return answers[0]
-    reason = f"It took more than {REQUEST_SECONDS} s"
-    raise TryAgain(NO_ANSWER, host=url_parts(url)["host"], reason=reason)
+    def response(self, deadline: float) -> Response:
+        """Wait for the response. Raises AuthError or TransientError."""
+        seconds = max(0.0, min(REQUEST_SECONDS, deadline - time.monotonic()))
+        self.finished.wait(seconds)
+        if isinstance(self.outcome, Response):
+            return self.outcome
+        late = SafeText(f"no response within {seconds:.0f} s")
+        raise self.outcome or TransientError(self.request.host, late)
 
 
-def persist(attempt: Callable[[], T]) -> T:
-    """Return what one of four attempts returns. Raises AuthError for what is final, and the last TryAgain."""
-    for backoff in BACKOFF_SECONDS:
+def send(request: Request, deadline: float) -> Response:
+    """Send a request and return the response, within REQUEST_SECONDS and before a deadline.
+
+    The deadline is in seconds of time.monotonic. Raises AuthError or TransientError.
+    """
+    sending = Transfer(request)
+    sending.start()
+    return sending.response(deadline)
+
+
+def with_retries(attempt: Callable[[], T], deadline: float) -> T:
+    """Return what one of four attempts returns, the last of which begins before the deadline.
+
+    Raises what is not a TransientError at once, and AuthError after the last attempt.
+    """
+    attempts = len(BACKOFF_SECONDS) + 1
+    number = 1
+    while True:
         try:
             return attempt()
-        except TryAgain as again:
-            seconds = backoff * random.uniform(0.75, 1.25) if again.wait is None else again.wait
-            say(words(TRY_AGAIN, problem=brief(again), seconds=round(seconds, 1)))
+        except TransientError as error:
+            context = {"host": error.host, "reason": error.reason, "attempts": attempts}
+            seconds = error.retry_after
+            if seconds is None:
+                seconds = BACKOFF_SECONDS[min(number, attempts - 1) - 1] * random.uniform(0.75, 1.25)
+            if number == attempts or time.monotonic() + seconds >= deadline:
+                raise AuthError(NO_RESPONSE, number=number, **context) from None
+            number += 1
+            log(render(RETRYING, seconds=round(seconds, 1), number=number, **context))
             time.sleep(seconds)
-    return attempt()
 
 
-# Who am I
+# Identity tokens
+
+NOT_A_JWT = """\
+{variable} does not hold an identity token
+An identity token is a JWT, three parts of base64 with a dot between each. Nothing was sent.
+Check where the variable is set."""
+
+WRONG_AUDIENCE = """\
+The identity token in {variable} is for the audience {found}, not for {audience}
+Request it for the audience {audience}, or correct the registry's URL (--url, INPUT_URL). Nothing was sent."""
+
+EXPIRED = """\
+The identity token in {variable} has expired
+It was valid until {expired} UTC. Start a new job to get a new one. Nothing was sent."""
 
 
-def identity_token(registry: str) -> str:
-    """Return a masked identity token for a registry. Raises AuthError when there is none to be had.
-
-    GitHub makes a new one each time. Whatever else it answers can pass, even a 403
-    (hashicorp/vault-action#525).
-    """
-    audience = audience_of(registry)
-    if on_github():
-        from urllib.parse import quote
-
-        url, request_token = github_endpoint()
-        url += "&audience=" + quote(audience, safe="")
-        token = send("GET", url, request_token).token("value")
-    else:
-        token = ambient_identity_token(audience)
-    mask(token)
-    return token
-
-
-def github_endpoint() -> tuple[str, str]:
-    """Return where to ask GitHub, and the secret for it, which only jobs with the permission know."""
-    url = os.environ.get("ACTIONS_ID_TOKEN_REQUEST_URL")
-    request_token = environment_secret("ACTIONS_ID_TOKEN_REQUEST_TOKEN")
-    if url and request_token:
-        return url, request_token
-    with contextlib.suppress(OSError), open(os.environ.get("GITHUB_EVENT_PATH", ""), "rb") as event:
-        if dig(event.read(), "pull_request", "head", "repo", "fork") is True:
-            raise AuthError(FORK)
-    raise AuthError(NO_PERMISSION)
-
-
-def ambient_identity_token(audience: str) -> str:
-    """Return the identity token that the CI put into a variable, named as in PyPA's `id` library."""
-    variable = re.sub(r"[^A-Z0-9_]|^[0-9]", "_", audience.upper()) + "_ID_TOKEN"
-    token = environment_secret(variable)
-    if not token:
-        raise AuthError(NO_VARIABLE, variable=variable, audience=audience)
-    return token
-
-
-CLAIMS = {  # as the user knows them, of GitHub and of GitLab
-    "repository": "repository",
-    "workflow_ref": "workflow file",
-    "project_path": "project",
-    "ci_config_ref_uri": "CI file",
-    "environment": "environment",
-    "ref": "ref",
-    "event_name": "event",
-}
-
-
-def claim_of(identity: str, name: str) -> Any:
-    """Return what an identity token claims, unverified; None if it does not, or is no JWT."""
+def claims_of(identity_token: str) -> dict[str, Any]:
+    """Return what an identity token claims, not verified; nothing if it is not a JWT."""
     with contextlib.suppress(ValueError, IndexError):
-        return dig(base64.urlsafe_b64decode(identity.split(".")[1] + "=="), name)
-    return None
+        claims = parse_json(base64.urlsafe_b64decode(identity_token.split(".")[1] + "=="))
+        if isinstance(claims, dict):
+            return claims
+    return {}
 
 
-def claims_of(identity: str) -> list[str]:
-    """Return what an identity token claims about the job, a line a claim, for the user to compare."""
-    claims = {label: claim_of(identity, name) for name, label in CLAIMS.items()}
-    claims["environment"] = claims["environment"] or "(none)"
-    return [f"{label}: {claim}" for label, claim in claims.items() if isinstance(claim, str)]
+def audiences_of(claims: dict[str, Any]) -> list[str]:
+    """Return the audiences of an identity token: there can be several (RFC 7519, section 4.1.3)."""
+    audiences = claims.get("aud", [])
+    return [str(audience) for audience in (audiences if isinstance(audiences, list) else [audiences])]
+
+
+def has_expired(claims: dict[str, Any]) -> bool:
+    """Tell whether an identity token has expired for a registry that tolerates CLOCK_SKEW_SECONDS."""
+    expires = claims.get("exp")
+    return isinstance(expires, (int, float)) and expires + CLOCK_SKEW_SECONDS < time.time()
+
+
+def format_time(seconds: float) -> str:
+    """Return the hour and the minute, in UTC, of a time in seconds since the epoch."""
+    try:
+        return time.strftime("%H:%M", time.gmtime(seconds))
+    except (OverflowError, ValueError, OSError):  # it comes from outside
+        return "an unknown time"
+
+
+# The CI systems
+
+NO_VARIABLE = """\
+There is no identity token in {variable}
+On GitLab, add this to the job:
+  id_tokens:
+    {variable}:
+      aud: {audience}
+In any other CI system, set {variable} to an OIDC token for the audience {audience}."""
+
+NO_PERMISSION = """\
+Missing permission: id-token: write
+Add it to the job and run the job again. Permissions that you don't list are set to none:
+  permissions:
+    contents: read
+    id-token: write"""
+
+FORK = """\
+A pull request from a fork can't get an identity token
+GitHub issues none for it, whatever its `permissions` say, so that strangers can't publish in your name.
+Publish from a push, a tag or a release in the repository itself."""
+
+UNUSABLE_ENVIRONMENT = """\
+The environment of this step isn't usable: {reason}
+Fix this, and run it again."""
+
+ISSUED_ELSEWHERE = """\
+Got an access token from {registry}, valid for 30 minutes (until {expires} UTC).
+It is on stdout, and nothing masks it: keep it out of the log.
+Revoke it at the end of the job: crates_io_auth.py post"""
+
+ISSUED_ON_GITHUB = """\
+Got an access token from {registry}, valid for 30 minutes (until {expires} UTC).
+It is masked in this log, set as the output `token`, and revoked when the job ends."""
+
+
+class CI:
+    """Any CI system, or a shell. What differs from system to system is here and in the classes below."""
+
+    single_use = True  # there is one identity token for a job, and the registry accepts it once
+    issued_message = ISSUED_ELSEWHERE
+    output_name = "stdout"
+    always_has_record = False  # nobody knows whether `main` has run before `post`
+
+    def identity_token(self, audience: str, deadline: float) -> str:
+        """Return an identity token from the variable that is named after the audience.
+
+        The name follows the convention of PyPA's `id` library (https://github.com/di/id). Raises AuthError.
+        """
+        variable = re.sub(r"[^A-Z0-9_]|^[0-9]", "_", audience.upper()) + "_ID_TOKEN"
+        token = secret_in(variable)
+        if not token:
+            raise AuthError(NO_VARIABLE, variable=variable, audience=audience)
+        claims = claims_of(token)
+        if not claims:
+            raise AuthError(NOT_A_JWT, variable=variable)
+        if audience not in audiences_of(claims):
+            raise AuthError(
+                WRONG_AUDIENCE, variable=variable, found=", ".join(audiences_of(claims)), audience=audience
+            )
+        if has_expired(claims):
+            raise AuthError(EXPIRED, variable=variable, expired=format_time(claims["exp"]))
+        return token
+
+    def mask(self, secret: str) -> None:
+        """Hide a secret in everything that is printed later. Raises OSError if that is impossible."""
+
+    def annotate(self, level: str, message: str) -> None:
+        """Show an error or a warning."""
+        with contextlib.suppress(OSError):
+            print(f"crates-io-auth: {level}: {message}", file=sys.stderr, flush=True)
+
+    def record_path(self) -> str:
+        """Return where the record of this job is: in a folder of the user's, a file for each job.
+
+        Raises AuthError if that folder is not the user's alone.
+        """
+        # Not tempfile.gettempdir, which avoids a full disk: `post` must look where `main` wrote.
+        temporary = os.environ.get("TMPDIR") or os.environ.get("TEMP") or "/tmp"
+        check_absolute("TMPDIR", temporary)
+        user = "" if sys.platform == "win32" else f"-{os.geteuid()}"  # Windows has a folder for each user
+        folder = os.path.join(temporary, f"crates-io-auth{user}")
+        os.makedirs(folder, 0o700, exist_ok=True)
+        status = os.lstat(folder)
+        check_owner(folder, status, stat.S_IFDIR)
+        if sys.platform != "win32" and status.st_mode & 0o077:
+            raise AuthError(UNSAFE_RECORD, path=folder, reason="it is open to others")
+        job = os.environ.get("CI_JOB_ID", "")
+        name = hashlib.sha256(os.fsencode(job)).hexdigest()[:32] if job else "no-job-id"
+        return os.path.join(folder, f"{name}.jsonl")
+
+    def open_output(self) -> IO[bytes]:
+        """Return the file that `output_line` is written to. Raises AuthError or OSError."""
+        return os.fdopen(os.dup(1), "wb", 0)
+
+    def output_line(self, token: str) -> str:
+        """Return the line that hands over an access token."""
+        return f"{token}\n"
+
+    def summarize(self, text: str) -> None:
+        """Add Markdown to the summary of the step."""
+
+
+class GitHubActions(CI):
+    """A step of GitHub Actions.
+
+    https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands
+    """
+
+    single_use = False
+    issued_message = ISSUED_ON_GITHUB
+    output_name = "GITHUB_OUTPUT"
+    always_has_record = True  # `post` runs after `main`
+
+    def endpoint(self) -> tuple[str, str]:
+        """Return the URL for identity tokens, and the bearer token for it. Raises AuthError.
+
+        https://docs.github.com/en/actions/reference/security/oidc
+        """
+        url = os.environ.get("ACTIONS_ID_TOKEN_REQUEST_URL")
+        bearer = secret_in("ACTIONS_ID_TOKEN_REQUEST_TOKEN")
+        if url and bearer:
+            return url, bearer
+        with contextlib.suppress(OSError), open(os.environ.get("GITHUB_EVENT_PATH", ""), "rb") as event:
+            if parse_json(event.read(), "pull_request", "head", "repo", "fork") is True:
+                raise AuthError(FORK)
+        raise AuthError(NO_PERMISSION)
+
+    def identity_token(self, audience: str, deadline: float) -> str:
+        """Return a new identity token. Raises AuthError or TransientError.
+
+        Any failure can be transient, even a 403 (https://github.com/hashicorp/vault-action/issues/525).
+        """
+        url, bearer = self.endpoint()
+        url += "&audience=" + urllib.parse.quote(audience, safe="")
+        response = send(Request("GET", url, bearer=bearer), deadline)
+        token = parse_json(response.body, "value") if response.ok else None
+        if not is_secret(token):
+            raise response.transient_error()
+        return str(token)
+
+    def mask(self, secret: str) -> None:
+        print("::add-mask::" + secret.replace("%", "%25"), file=sys.stderr, flush=True)
+
+    def annotate(self, level: str, message: str) -> None:
+        # The log shows the message without its title; the title is for the page of the run.
+        text = message.replace("%", "%25").replace("\n", "%0A")
+        with contextlib.suppress(OSError):
+            print(f"::{level} title=crates-io-auth::{text}", file=sys.stderr, flush=True)
+
+    def path(self, variable: str) -> str:
+        """Return a path that the runner sets in every step. Raises AuthError."""
+        path = os.environ.get(variable, "")
+        if not path:
+            reason = f"{variable} is not set, which GitHub's runner sets in every step"
+            raise AuthError(UNUSABLE_ENVIRONMENT, reason=reason)
+        check_absolute(variable, path)
+        return path
+
+    def open_runner_file(self, variable: str) -> IO[bytes]:
+        """Open a file that the runner made for this step, to append to. Raises AuthError or OSError.
+
+        A missing file is not made: the runner would never read it.
+        """
+        return os.fdopen(os.open(self.path(variable), os.O_WRONLY | os.O_APPEND), "ab", 0)
+
+    def record_path(self) -> str:
+        return os.path.join(self.path("RUNNER_TEMP"), "crates-io-auth.jsonl")
+
+    def open_output(self) -> IO[bytes]:
+        return self.open_runner_file("GITHUB_OUTPUT")
+
+    def output_line(self, token: str) -> str:
+        return f"token={token}\n"
+
+    def summarize(self, text: str) -> None:
+        with contextlib.suppress(OSError, AuthError), self.open_runner_file("GITHUB_STEP_SUMMARY") as summary:
+            summary.write(text.encode())
+
+
+def detect_ci() -> CI:
+    """Return the CI system that this process runs in."""
+    return GitHubActions() if os.environ.get("GITHUB_ACTIONS") == "true" else CI()
+
+
+def check_absolute(variable: str, path: str) -> None:
+    """Raise AuthError for a relative path, which another process would look for elsewhere."""
+    if not os.path.isabs(path):
+        reason = f"{variable} must be an absolute path, and is {path}"
+        raise AuthError(UNUSABLE_ENVIRONMENT, reason=reason)
 
 
 # The record
 
+UNSAFE_RECORD = """\
+Can't use {path} to record access tokens: {reason}
+It must belong to you and be open to nobody else: a folder of mode 0700, or a regular file of mode 0600 that
+is not a link. If somebody else put it there, find out who. Remove it, and run this again."""
 
-class Grant(types.SimpleNamespace):
-    """An access token, the URL of the registry that gave it, and when (UNIX time, seconds).
+DAMAGED_RECORD = """\
+The record {path} is damaged: a line of it can't be read
+Every access token that could be read is revoked. crates.io's tokens expire 30 minutes after they were issued.
+Wait until then, or revoke by hand what you know of. Then remove the file."""
 
-    The time is 0 for a token that is not to be used again.
-    """
 
-    registry: str
+class IssuedToken(NamedTuple):
+    """An access token, as it stands in the record."""
+
+    registry: str  # its URL
     token: str
-    minted: int
+    issued_at: int  # in seconds since the epoch, and not later than the registry has it
+    reusable: bool  # whether an upload may use it; the preflight's may not be used again
 
 
-# As `Record.add` writes it. Before it there may be the beginning of another one, cut off by a full disk.
-LINE = rf'\{{"registry": "({SECRET})", "token": "({SECRET})", "minted": ([0-9]{{1,15}})\}}'
+def check_owner(path: str, status: os.stat_result, kind: int) -> None:
+    """Raise AuthError if a file or folder is of another kind, somebody else's, or a hard link."""
+    owned = sys.platform == "win32" or status.st_uid == os.geteuid()
+    linked = kind == stat.S_IFREG and status.st_nlink > 1
+    if stat.S_IFMT(status.st_mode) != kind or linked or not owned:
+        raise AuthError(UNSAFE_RECORD, path=path, reason="it is a link, or somebody else's")
 
 
-def put(file: IO[bytes], line: str, name: str) -> None:
-    """Write a line at once, so that no other process comes between. Raises AuthError that names the file."""
+def write_line(file: IO[bytes], line: str, name: str) -> None:
+    """Write a line with one system call, so that no other process comes between. Raises AuthError."""
     content = os.fsencode(line)
     try:
         written = file.write(content)
     except OSError as error:
-        raise AuthError(MACHINE, reason=f"{name}: {error.strerror}") from None
+        raise AuthError(UNUSABLE_ENVIRONMENT, reason=f"{name}: {error.strerror}") from None
     if written != len(content):
-        raise AuthError(MACHINE, reason=f"{name} takes only a part of a line")
-
-
-def runner_path(variable: str) -> str:
-    """Return a path that GitHub's runner gives every step. Raises AuthError if it is missing."""
-    path = os.environ.get(variable)
-    if not path:
-        raise AuthError(MACHINE, reason=f"{variable} is not set; GitHub's runner sets it in every step")
-    return path
-
-
-def open_for_runner(variable: str) -> IO[bytes]:
-    """Return a file that the runner made for this step, to append to. Raises AuthError or OSError.
-
-    It is not made here: the runner would never read it.
-    """
-    return os.fdopen(os.open(runner_path(variable), os.O_WRONLY | os.O_APPEND), "ab", 0)
-
-
-def check_owner(path: str, status: os.stat_result, kind: int) -> None:
-    """Raise AuthError if a file or folder is of another kind, not this user's own, or open to others."""
-    ours = sys.platform == "win32" or (status.st_uid == os.geteuid() and not status.st_mode & 0o077)
-    linked = kind == stat.S_IFREG and status.st_nlink > 1
-    if stat.S_IFMT(status.st_mode) != kind or linked or not ours:
-        raise AuthError(UNSAFE, path=path, reason="It is a link, or someone else's, or open to others")
-
-
-def record_path() -> str:
-    """Return where the record lies: on GitHub in the job's folder, else in the user's, with a file a job."""
-    if on_github():
-        return os.path.join(runner_path("RUNNER_TEMP"), "crates-io-auth.jsonl")
-    # Not tempfile.gettempdir: its answer changes when a disk is full, and `post` must find what `main` wrote.
-    temporary = os.environ.get("TMPDIR") or os.environ.get("TEMP") or "/tmp"
-    folder = os.path.join(temporary, "crates-io-auth")
-    if sys.platform != "win32":  # where each user has a temporary folder of their own
-        folder += f"-{os.geteuid()}"
-    os.makedirs(folder, 0o700, exist_ok=True)
-    check_owner(folder, os.lstat(folder), stat.S_IFDIR)
-    job = re.sub(r"[^A-Za-z0-9-]", "_", os.environ.get("CI_JOB_ID") or "job")
-    return os.path.join(folder, f"{job}.jsonl")
+        raise AuthError(UNUSABLE_ENVIRONMENT, reason=f"{name} takes only a part of a line")
 
 
 class Record:
     """The file with a line of JSON for each access token of this job that is to be revoked.
 
-    Only its owner can read it. Any number of processes may use it at once: they only ever append a line,
-    or take one out by writing spaces over it.
+    Several processes can use it at once without a lock: they only append lines, and overwrite lines with
+    blanks. All methods raise AuthError if the file can't be used.
     """
 
-    def __init__(self) -> None:
-        self.own: list[Grant] = []  # what this process got, recorded or not
-        self.path = record_path()
+    def __init__(self, path: str) -> None:
+        self.path = path
 
     def open(self, flags: int = 0) -> IO[bytes]:
-        """Return the file, made if need be, closed to others. Raises AuthError if it is not the user's."""
-        flags |= os.O_RDWR | os.O_CREAT
-        for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"):  # the last is for Windows, the others are not
+        """Open the file, which must be the user's own, and close it to others.
+
+        Raises FileNotFoundError if it is missing and O_CREAT isn't among the flags.
+        """
+        for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"):  # each is missing on some systems
             flags |= getattr(os, name, 0)
         try:
-            descriptor = os.open(self.path, flags, 0o600)
-            os.chmod(self.path, 0o600)
+            file = os.fdopen(os.open(self.path, flags | os.O_RDWR, 0o600), "r+b", 0)
         except OSError as error:
-            raise AuthError(UNSAFE, path=self.path, reason=error.strerror) from None
-        check_owner(self.path, os.fstat(descriptor), stat.S_IFREG)
-        return os.fdopen(descriptor, "r+b", 0)
+            if isinstance(error, FileNotFoundError) and not flags & os.O_CREAT:
+                raise
+            raise AuthError(UNSAFE_RECORD, path=self.path, reason=error.strerror) from None
+        try:
+            check_owner(self.path, os.fstat(file.fileno()), stat.S_IFREG)
+        except AuthError:
+            file.close()
+            raise
+        if sys.platform != "win32":
+            os.fchmod(file.fileno(), 0o600)
+        return file
 
-    def add(self, grant: Grant) -> None:
-        """Append one access token. Raises AuthError, for a full disk, say."""
-        with self.open(os.O_APPEND) as file:
-            put(file, line_of(vars(grant)), self.path)
+    def create(self) -> None:
+        """Make the file, if it is missing."""
+        self.open(os.O_CREAT).close()
 
-    def read(self) -> str:
-        """Return what is in it. Nonsense in it stays nonsense."""
-        with self.open() as file:
-            return file.read().decode("ascii", "replace")
+    def add(self, issued: IssuedToken) -> None:
+        """Append an access token."""
+        line = json.dumps(issued._asdict())
+        with self.open(os.O_CREAT | os.O_APPEND) as file:
+            # It begins with a line break, too: a full disk may have cut off the line before.
+            write_line(file, f"\n{line}\n", self.path)
 
-    def grants(self) -> list[Grant]:
-        """Return the access tokens in it, but not what is damaged."""
-        found = re.findall(LINE, self.read())
-        return [Grant(registry=url, token=token, minted=int(minted)) for url, token, minted in found]
+    def lines(self) -> list[tuple[int, bytes]]:
+        """Return the lines that are not blank, with their offsets. A missing record has none."""
+        try:
+            with self.open() as file:
+                content = file.read()
+        except FileNotFoundError:
+            return []
+        return [(line.start(), line[0]) for line in re.finditer(rb"[^\n]+", content) if line[0].strip()]
 
-    def fresh(self, registry: str) -> Grant | None:
-        """Return an access token of a registry that is good for one more upload, if there is one."""
-        for grant in self.grants():
-            if grant.registry == registry and grant.minted <= time.time() < grant.minted + FRESH_SECONDS:
-                return grant
+    def tokens(self) -> list[IssuedToken]:
+        """Return the access tokens in the file, without the lines that are damaged."""
+        return [token for token in (parse_record_line(line) for _, line in self.lines()) if token]
+
+    def damaged(self) -> bool:
+        """Tell whether a line of the file can't be read."""
+        return any(parse_record_line(line) is None for _, line in self.lines())
+
+    def fresh_token(self, registry: str) -> IssuedToken | None:
+        """Return an access token of a registry that can be used for one more upload, if there is one."""
+        now = time.time()
+        for issued in self.tokens():
+            fresh = issued.issued_at <= now < issued.issued_at + FRESH_SECONDS
+            if issued.registry == registry and issued.reusable and fresh:
+                return issued
         return None
 
-    def remove(self, grant: Grant) -> None:
-        """Take an access token out."""
-        with self.open() as file:
-            for line in re.finditer(LINE.encode(), file.read()):
-                if (line[1].decode(), line[2].decode()) == (grant.registry, grant.token):
-                    file.seek(line.start())
-                    put(file, " " * len(line[0]), self.path)
+    def remove(self, issued: IssuedToken) -> None:
+        """Overwrite the lines of an access token with blanks."""
+        for offset, line in self.lines():
+            found = parse_record_line(line)
+            if found and (found.registry, found.token) == (issued.registry, issued.token):
+                with self.open() as file:
+                    file.seek(offset)
+                    write_line(file, " " * len(line), self.path)
 
 
-# What the registry gives and takes back
+def parse_record_line(line: bytes) -> IssuedToken | None:
+    """Return the access token of a line of the record; None if the line is damaged."""
+    values = parse_json(line)
+    if not isinstance(values, dict) or set(values) != set(IssuedToken._fields):
+        return None
+    issued = IssuedToken(**values)
+    valid = is_secret(issued.registry) and is_secret(issued.token)
+    return issued if valid and type(issued.issued_at) is int and type(issued.reusable) is bool else None
 
 
-def exchange(registry: str, identity: str, record: Record, minted: int) -> Grant:
-    """Exchange an identity token for an access token, and record that at once.
+# The exchange, and the revocation
 
-    Raises AuthError if the registry refuses, TryAgain if it fails: the identity token may be used up.
+REFUSED = """\
+{host} refused the identity token: {problem}
+  {explanation}"""
+
+STILL_UNANSWERED = """\
+{host} hasn't responded to a request for an access token, and may still issue one. Nobody holds that token, \
+and it expires by itself after 30 minutes."""
+
+NOT_REVOKED = """\
+Couldn't revoke an access token. It expires by itself, on crates.io 30 minutes after it was issued.
+  {problems}
+To revoke it now, run `crates_io_auth.py post`."""
+
+GITHUB_ISSUER = "https://token.actions.githubusercontent.com"
+GITLAB_ISSUER = "https://gitlab.com"
+
+# The claims that a trusted publisher is compared with, in the words of its form on crates.io.
+CLAIMS = {
+    "repository": "repository",
+    "repository_owner_id": "repository owner ID",
+    "workflow_ref": "workflow file",
+    "project_path": "project",
+    "ci_config_ref_uri": "CI file",
+    "environment": "environment",
+    "event_name": "event",
+}
+
+
+def describe_claims(claims: dict[str, Any], audience: str, names: Iterable[str]) -> list[str]:
+    """Return a line for each claim, and for an unusual issuer or audience, as crates.io compares it."""
+    lines = []
+    for name in names:
+        value = claims.get(name)
+        if isinstance(value, str) and name == "workflow_ref":
+            value = value.partition("@")[0].rpartition("/")[2]
+        elif isinstance(value, str) and name == "ci_config_ref_uri":
+            value = value.partition("@")[0].partition("//")[2]
+        if value is not None or name == "environment":
+            lines.append(f"- {CLAIMS[name]}: {value or '(none)'}")
+    if claims.get("iss", GITHUB_ISSUER) not in (GITHUB_ISSUER, GITLAB_ISSUER):
+        lines.append(f"- issuer: {claims['iss']}")
+    if audience not in audiences_of(claims):
+        lines.append(f"- audience: {', '.join(audiences_of(claims))}")
+    return lines
+
+
+def explain_refusal(problem: str, claims: dict[str, Any], registry: str) -> list[str]:
+    """Return what to say beside the registry's own words: no more than they leave open.
+
+    https://github.com/rust-lang/crates.io/tree/main/src/controllers/trustpub
+    """
+    audience = audience_of(registry)
+    if "already been used" in problem:
+        return ["An identity token can be exchanged only once. Start a new job to get a new one."]
+    if "decode JWT" in problem and has_expired(claims):
+        return [f"It expired at {format_time(claims['exp'])} UTC. Start a new job to get a new one."]
+    if "decode JWT" in problem and audience not in audiences_of(claims):
+        return [f"It is for the audience {', '.join(audiences_of(claims))}, not for {audience}."]
+    if "decode JWT" in problem:
+        return ["It hasn't expired and has the right audience, so its signature must be wrong."]
+    if "JWT issuer" in problem:
+        supported = f"GitHub Actions ({GITHUB_ISSUER}) and GitLab ({GITLAB_ISSUER})"
+        return [f"It is from the issuer {claims.get('iss')}. crates.io supports {supported}."]
+    if "event trigger" in problem:
+        return describe_claims(claims, audience, ["event_name"])
+    lines = ["A trusted publisher of the crate must match what the identity token claims:"]
+    lines += describe_claims(claims, audience, CLAIMS)
+    if claims.get("job_workflow_ref") not in (None, claims.get("workflow_ref")):
+        lines.append("The job is in a reusable workflow: the file of the workflow that calls it counts.")
+    lines.append(f"Compare this with the crate's settings, {registry}/crates/<crate>/settings.")
+    if "No Trusted Publishing config" in problem:
+        lines.append("The first version of a crate must be published with an ordinary API token.")
+    lines.append("A refused identity token isn't used up: you can correct the settings and run this again.")
+    return lines
+
+
+class Exchange(NamedTuple):
+    """A request for an access token."""
+
+    transfer: Transfer
+    registry: str
+    reusable: bool
+    started_at: int  # in seconds since the epoch
+
+    def issued_token(self) -> IssuedToken | None:
+        """Return the access token in the response, if it has come and holds one."""
+        response = self.transfer.outcome
+        token = parse_json(response.body, "token") if isinstance(response, Response) and response.ok else None
+        return (
+            IssuedToken(self.registry, str(token), self.started_at, self.reusable)
+            if is_secret(token)
+            else None
+        )
+
+
+class AccessTokens:
+    """The access tokens that this process gets. They are revoked if the `with` block fails.
+
+    `mask` hides a secret from the log before anything else can print it.
     """
 
-    def keep(answer: Answer) -> None:
-        token = answer.token("token", REFUSED, registry=registry, claims=claims_of(identity))
-        record.own.append(Grant(registry=registry, token=token, minted=minted))
-        record.add(record.own[-1])
+    def __init__(self, ci: CI, record: Record, mask: Callable[[str], None]) -> None:
+        self.ci = ci
+        self.record = record
+        self.mask = mask
+        self.exchanges: list[Exchange] = []
+        self.issued: list[IssuedToken] = []
 
-    send("POST", registry + TOKENS, identity, {"jwt": identity}, keep)
-    return record.own[-1]
+    def __enter__(self) -> AccessTokens:
+        return self
+
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
+        if failure:
+            ignore_cancellation()  # a token that isn't in the record can be revoked only here and now
+        unrecorded = self.receive_late_tokens()
+        tokens = self.issued if failure else unrecorded
+        problems = self.revoke(tokens)
+        log_revoked(len(tokens) - len(problems))
+        if problems:
+            log(render(NOT_REVOKED, problems=problems))
+
+    def get(self, registry: str, reusable: bool = True) -> IssuedToken:
+        """Return a new access token, which is in the record. Raises AuthError or OSError."""
+        self.record.create()  # before a token is issued that could not be recorded
+        deadline = time.monotonic() + ISSUE_SECONDS
+        return with_retries(lambda: self.exchange(registry, reusable, deadline), deadline)
+
+    def exchange(self, registry: str, reusable: bool, deadline: float) -> IssuedToken:
+        """Exchange an identity token. Raises AuthError if it is refused, or TransientError.
+
+        Each attempt needs another identity token: the one whose response was lost may be used up.
+        """
+        identity_token = self.ci.identity_token(audience_of(registry), deadline)
+        self.mask(identity_token)
+        transfer = Transfer(Request("POST", registry + TOKENS_PATH, body={"jwt": identity_token}))
+        exchange = Exchange(transfer, registry, reusable, int(time.time()))
+        # Before it is sent: wherever a signal interrupts what follows, `receive_late_tokens` finds it.
+        self.exchanges.append(exchange)
+        transfer.start()
+        response = transfer.response(deadline)
+        issued = exchange.issued_token()
+        if issued:
+            self.keep(issued)
+            return issued
+        if response.transient or response.status < 400:
+            raise response.error()
+        claims = claims_of(identity_token)
+        explanation = explain_refusal(response.problem, claims, registry)
+        host = transfer.request.host
+        raise AuthError(REFUSED, host=host, problem=response.problem, explanation=explanation)
+
+    def keep(self, issued: IssuedToken) -> None:
+        """Mask and record an access token."""
+        self.issued.append(issued)
+        self.mask(issued.token)
+        self.record.add(issued)
+
+    def receive_late_tokens(self) -> list[IssuedToken]:
+        """Wait LATE_SECONDS for missing responses, and keep the access tokens in them.
+
+        Returns those that can't be recorded.
+        """
+        deadline = time.monotonic() + LATE_SECONDS
+        unrecorded = []
+        for exchange in self.exchanges:
+            if not exchange.transfer.finished.wait(max(0.0, deadline - time.monotonic())):
+                log(render(STILL_UNANSWERED, host=exchange.transfer.request.host))
+            issued = exchange.issued_token()
+            if issued and issued not in self.issued:
+                try:
+                    self.keep(issued)
+                except (AuthError, OSError) as error:
+                    unrecorded.append(issued)
+                    log(explain(error))
+        self.exchanges = []
+        return unrecorded
+
+    def revoke(self, tokens: list[IssuedToken]) -> list[SafeText]:
+        """Revoke access tokens, all within CLEANUP_SECONDS. Returns a line for each that is left."""
+        return revoke_all(tokens, self.record, CLEANUP_SECONDS / max(1, len(tokens)))
 
 
-def mint(registry: str, record: Record, minted: float) -> Grant:
-    """Return a new access token, recorded as of `minted`, and masked. Raises AuthError or OSError."""
-    record.open().close()  # what can't be recorded must not be made
-    grant = persist(lambda: exchange(registry, identity_token(registry), record, int(minted)))
-    mask(grant.token)
-    return grant
+REVOCATION_REFUSED = "{host} refused to revoke an access token: {problem}"
 
 
-def revoke(grant: Grant) -> None:
-    """Revoke an access token; one that its registry does not know is as good. Raises AuthError."""
-    url = registry_url(grant.registry) + TOKENS
-    persist(lambda: send("DELETE", url, grant.token).content(NOT_REVOKED, 401, 404))
-    say(words(REVOKED, registry=grant.registry))
+def revoke(issued: IssuedToken, seconds: float) -> None:
+    """Revoke an access token within some seconds. Raises AuthError.
 
-
-def revoke_all(grants: list[Grant], record: Record) -> None:
-    """Revoke access tokens, and take them out of the record. Raises AuthError for those that are left."""
-    errors = []
-    for grant in grants:
-        try:
-            revoke(grant)
-            record.remove(grant)
-        except Exception as error:  # one that fails does not stop the others, whatever it was
-            errors.append(brief(error))
-    if errors:
-        raise AuthError(STILL_ALIVE, reasons=errors)
-
-
-@contextlib.contextmanager
-def revoked_on_failure(record: Record) -> Iterator[None]:
-    """Revoke what this process got if the block fails or is cancelled."""
-    try:
-        yield
-    except BaseException:
-        ignore_signals()  # what is in no record can only be revoked here and now
-        try:
-            revoke_all(record.own, record)
-        except AuthError as error:
-            say(str(error))
-        raise
-
-
-# cargo: a token just in time
-
-NO_TOKEN = "the-upload-will-ask-for-one"
-INDEXES_OF_CRATES_IO = ("sparse+https://index.crates.io/", "https://github.com/rust-lang/crates.io-index")
-
-
-def cargo_plugin() -> None:
-    """Answer one request of cargo, in version 1 of its protocol for credential providers.
-
-    https://doc.rust-lang.org/cargo/reference/credential-provider-protocol.html
+    Only the registry's own responses count, not those of a proxy: 204, and errors in JSON with a 401 or 404,
+    for a token that it doesn't know.
     """
-    with open(0, "rb") as requests, open(1, "wb", buffering=0) as answers:
-        put(answers, '{"v":[1]}\n', "stdout")
-        request = requests.readline(ANSWER_BYTES)
+    deadline = time.monotonic() + seconds
+    url = registry_url(issued.registry) + TOKENS_PATH
+
+    def attempt() -> None:
+        response = send(Request("DELETE", url, bearer=issued.token), deadline)
+        from_registry = parse_json(response.body, "errors", 0) is not None
+        if response.status == 204 or (response.status in (401, 404) and from_registry):
+            return
+        if response.transient or response.status < 400 or not from_registry:
+            raise response.error()
+        raise AuthError(REVOCATION_REFUSED, host=response.request.host, problem=response.problem)
+
+    with_retries(attempt, deadline)
+
+
+def revoke_all(tokens: list[IssuedToken], record: Record, seconds: float) -> list[SafeText]:
+    """Revoke access tokens, each within some seconds, and take them out of the record.
+
+    One that fails does not stop the others. Returns a line for each that is left.
+    """
+    problems = []
+    for issued in tokens:
         try:
-            record = Record()
-            with revoked_on_failure(record):
-                put(answers, line_of(answer_cargo(request, record)), "stdout")
+            revoke(issued, seconds)
+            record.remove(issued)
         except Exception as error:
-            refusal = {"Err": {"kind": "other", "message": explanation_of(error)}}
-            put(answers, line_of(refusal), "stdout")
+            problems.append(SafeText(explain(error).partition("\n")[0]))
+    return problems
 
 
-def answer_cargo(request: bytes, record: Record) -> dict[str, object]:
-    """Return the answer to a request of cargo. Raises AuthError or OSError for what the user must know."""
-    kind, operation = dig(request, "kind"), dig(request, "operation")
-    index = dig(request, "registry", "index-url")
-    if dig(request, "v") != 1 or not kind or not isinstance(index, str):
-        raise AuthError(NOT_CARGO)
-    if kind != "logout" and (kind != "get" or operation not in ("read", "publish")):
-        return {"Err": {"kind": "operation-not-supported"}}
-    found = registry_of_index(index)
-    if found is None:
-        return {"Err": {"kind": "url-not-supported"}}  # cargo asks the next provider
-    registry, reading_needs_token = found
-    if kind == "logout":
-        revoke_all([grant for grant in record.grants() if grant.registry == registry], record)
-        return {"Ok": {"kind": "logout"}}
-    # So that cargo asks anew for each upload: what it got for reading must not serve for one.
-    answer: dict[str, object] = {"kind": "get", "operation_independent": False, "cache": "never"}
-    if operation == "read" and not reading_needs_token:
-        answer["token"] = token_of_trial(registry, record)
-    else:
-        grant = record.fresh(registry) or mint(registry, record, time.time())
-        answer.update(token=grant.token, cache="expires", expiration=grant.minted + FRESH_SECONDS)
-    return {"Ok": answer}
+def log_revoked(count: int) -> None:
+    """Tell how many access tokens were revoked, if any."""
+    if count:
+        log(f"Revoked {count} access token{'s' if count > 1 else ''}.")
 
 
-def registry_of_index(index: str) -> tuple[str, bool] | None:
-    """Return the registry of an index, and whether reading it needs a token; None if it names none.
+# The commands main and post
 
-    https://doc.rust-lang.org/cargo/reference/registry-index.html
+INVALID_INPUT = """\
+The input {name} must be true or false, and is {value}
+Correct it in the workflow."""
+
+IGNORED_INPUT = "The input {name} has no effect {condition}. Remove it from the workflow."
+
+NO_RECORD = """\
+The record of this job, {path}, is gone
+An earlier step must have removed it, perhaps by emptying RUNNER_TEMP. If this job got an access token, it
+can't be revoked: it expires by itself, on crates.io 30 minutes after it was issued."""
+
+
+class Inputs(NamedTuple):
+    """The inputs of the action, checked."""
+
+    registry: str  # the URL of the registry
+    credential_provider: bool
+    cargo_registry: str  # cargo's name for the registry
+
+
+def read_inputs(ci: CI, url: str | None) -> Inputs:
+    """Return the inputs in the environment; a URL from the command line takes precedence.
+
+    Booleans are those of YAML 1.2, as GitHub's own toolkit has them. Raises AuthError.
     """
-    if index in INDEXES_OF_CRATES_IO:
-        return CRATES_IO, False
-    if not index.startswith("sparse+"):
-        return None
-    url = index[len("sparse+") :].rstrip("/") + "/config.json"
-    config = persist(lambda: send("GET", url).content(BAD_INDEX, 404))
-    api = dig(config, "api")
-    if not isinstance(api, str):
-        return None
-    registry = registry_url(api)
-    # Else an index could have the script mint for another registry, and cargo send the token to its own.
-    host, owner = url_parts(url)["host"].lower(), url_parts(registry)["host"]
-    if host != owner and not host.endswith(f".{owner}"):
-        raise AuthError(FOREIGN_API, host=host, api=registry)
-    return registry, dig(config, "auth-required") is True
-
-
-def token_of_trial(registry: str, record: Record) -> str:
-    """Return a dead token, after making sure that an upload will get a live one.
-
-    cargo asks for it before it builds, and sends it nowhere. No access token must be alive while build
-    scripts run (rust-lang/cargo#15743). Raises AuthError if an upload would get none.
-    """
-    if on_github():
-        grant = mint(registry, record, minted=0)
-        revoke_all([grant], record)
-        say(words(CHECKED, registry=registry))
-        return grant.token
-    # Elsewhere an identity token works once: look at it alone, unless it has been exchanged already.
-    if not record.fresh(registry):
-        audience = audience_of(registry)
-        expires = claim_of(ambient_identity_token(audience), "exp")
-        if not isinstance(expires, (int, float)) or expires < time.time():
-            raise AuthError(UNUSABLE, audience=audience)
-    return NO_TOKEN
-
-
-def set_up_cargo(name: str) -> None:
-    """Have cargo ask this script for tokens of the registry that it calls `name`, in the next steps."""
-    import shlex
-
-    github_endpoint()
-    folder = runner_path("RUNNER_TEMP")
-    if sys.platform == "win32" or len(folder.split()) > 1:
-        raise AuthError(NO_PROVIDER, platform=sys.platform, path=folder)
-    registry = "REGISTRY" if name == "crates-io" else "REGISTRIES_" + re.sub(r"[^A-Z0-9]", "_", name.upper())
-    variable = f"CARGO_{registry}_CREDENTIAL_PROVIDER"
-    token = f"CARGO_{registry}_TOKEN"
-    if os.environ.get(token):
-        annotate("warning", words(TOKEN_IGNORED, variable=token))
-    descriptor, launcher = tempfile.mkstemp(prefix="crates-io-auth-for-cargo-", dir=folder)
-    with os.fdopen(descriptor, "wb", 0) as file:
-        command = f"{shlex.quote(sys.executable)} -I -S {shlex.quote(os.path.abspath(__file__))}"
-        put(file, f'#!/bin/sh\nexec {command} "$@"\n', launcher)
-    os.chmod(launcher, 0o700)
-    with open_for_runner("GITHUB_ENV") as variables:
-        put(variables, f"{variable}={launcher}\n", "GITHUB_ENV")
-    say(words(PROVIDER, variable=variable))
-
-
-# main: a token in, a token out
+    value = os.environ.get("INPUT_CREDENTIAL_PROVIDER") or "false"
+    cargo_registry = os.environ.get("INPUT_REGISTRY") or "crates-io"
+    if value not in ("true", "True", "TRUE", "false", "False", "FALSE"):
+        raise AuthError(INVALID_INPUT, name="credential-provider", value=value)
+    inputs = Inputs(
+        registry_url(default_registry() if url is None else url), value.lower() == "true", cargo_registry
+    )
+    if inputs.credential_provider and inputs.registry != CRATES_IO:
+        ci.annotate("warning", render(IGNORED_INPUT, name="url", condition="with credential-provider"))
+    if not inputs.credential_provider and cargo_registry != "crates-io":
+        ci.annotate(
+            "warning", render(IGNORED_INPUT, name="registry", condition="without credential-provider")
+        )
+    return inputs
 
 
 def main(url: str | None = None) -> None:
-    """Get an access token from the registry at `url` and hand it over. Raises AuthError or OSError."""
-    if os.environ.get("INPUT_CREDENTIAL_PROVIDER") == "true":
-        return set_up_cargo(os.environ.get("INPUT_REGISTRY") or "crates-io")
-    registry = registry_url(url)
-    record = Record()
-    output = open_for_runner("GITHUB_OUTPUT") if on_github() else os.fdopen(os.dup(1), "wb", 0)
-    with output, revoked_on_failure(record):
-        token = mint(registry, record, time.time()).token
-        got, line = (GOT_ON_GITHUB, f"token={token}\n") if on_github() else (GOT_ELSEWHERE, f"{token}\n")
-        say(words(got, audience=audience_of(registry), registry=registry))
-        put(output, line, "GITHUB_OUTPUT" if on_github() else "stdout")
+    """Get an access token from the registry at `url` and hand it over, or set up cargo to ask for tokens.
 
-
-# post: nothing left behind
+    Without a `url`, the registry is that of the input `url`, or crates.io. Raises AuthError or OSError.
+    """
+    ci = detect_ci()
+    record = Record(ci.record_path())
+    record.create()  # so that `post` knows that a missing one was removed
+    inputs = read_inputs(ci, url)
+    if inputs.credential_provider:
+        set_up_cargo(ci, inputs.cargo_registry)
+        return
+    with ci.open_output() as output, AccessTokens(ci, record, ci.mask) as tokens:
+        issued = tokens.get(inputs.registry)
+        write_line(output, ci.output_line(issued.token), ci.output_name)
+        expires = format_time(issued.issued_at + LIFETIME_SECONDS)
+        log(render(ci.issued_message, registry=inputs.registry, expires=expires))
 
 
 def post() -> None:
     """Revoke every access token in the record, and a temporary one in CARGO_REGISTRY_TOKEN.
 
-    Raises AuthError when one is left over; the others are revoked all the same.
+    Raises AuthError when one is left over, or when the record can't be read; the others are revoked.
     """
-    record = Record()
-    grants = record.grants()
+    ci = detect_ci()
+    record = Record(ci.record_path())
+    failures: list[AuthError] = []
+    tokens: list[IssuedToken] = []
+    if ci.always_has_record and not os.path.lexists(record.path):
+        ci.annotate("warning", render(NO_RECORD, path=record.path))
+    try:
+        tokens = record.tokens()
+        if record.damaged():
+            failures.append(AuthError(DAMAGED_RECORD, path=record.path))
+    except AuthError as error:
+        failures.append(error)
     token = os.environ.get("CARGO_REGISTRY_TOKEN", "")
     try:
-        if token.startswith("cio_tp_") and token not in [grant.token for grant in grants]:
-            token = environment_secret("CARGO_REGISTRY_TOKEN")
-            grants.append(Grant(registry=registry_url(), token=token, minted=0))
-    finally:
-        revoke_all(grants, record)
-    if re.sub(LINE, "", record.read()).strip():
-        raise AuthError(DAMAGED, path=record.path)
+        if token.startswith("cio_tp_") and token not in [issued.token for issued in tokens]:
+            token = secret_in("CARGO_REGISTRY_TOKEN")
+            tokens.append(IssuedToken(registry_url(default_registry()), token, 0, reusable=False))
+    except AuthError as error:
+        failures.append(error)
+    problems = revoke_all(tokens, record, REVOKE_SECONDS)
+    log_revoked(len(tokens) - len(problems))
+    if problems:
+        failures.append(AuthWarning(NOT_REVOKED, problems=problems))
+    if not tokens and not failures:
+        log("Nothing to revoke.")
+    for failure in failures[1:]:
+        ci.annotate(failure.level, failure.message)
+    if failures:
+        raise failures[0]
+
+
+# cargo's credential provider
+
+NO_PROVIDER = """\
+credential-provider doesn't work here: {reason}
+cargo can start the provider on Linux and macOS, from an absolute path of printable characters without
+blanks. Remove `credential-provider` from the workflow, and use the output `token`."""
+
+TOKEN_IGNORED = """\
+{variable} is set, but cargo ignores it: it gets its tokens from the credential provider
+Remove the variable: every build script can read it."""
+
+PROVIDER_SET_UP = """\
+cargo gets its access tokens from crates-io-auth in the next steps ({variable} is set).
+They are revoked when the job ends."""
+
+NOT_A_REQUEST = """\
+This is not a request of version 1 of cargo's credential provider protocol
+`--cargo-plugin` is for cargo, which uses it if CARGO_REGISTRY_CREDENTIAL_PROVIDER names this file."""
+
+UNSUPPORTED_OPERATION = """\
+An access token of trusted publishing can't be used for `cargo {operation}`
+Use an ordinary API token for that: `cargo {operation} --token …`."""
+
+NO_REGISTRY = "Couldn't read the configuration of the index at {host}: {problem}"
+
+FOREIGN_REGISTRY = """\
+The index at {host} belongs to a registry elsewhere, {registry}
+An access token for one registry must not be sent to another. Get it with `crates_io_auth.py --url` and give
+it to cargo in a variable instead."""
+
+TEST_TOKEN_NOT_REVOKED = """\
+Stopped before anything was built: the test token could not be revoked. Nothing was published.
+  {problems}
+The test token expires by itself, on crates.io 30 minutes after it was issued. Run the job again."""
+
+# What cargo gets before it builds. It is sent nowhere, unless reading the index needs a token
+# (https://doc.rust-lang.org/cargo/reference/registry-index.html#index-authentication).
+PLACEHOLDER_TOKEN = "the-upload-gets-a-real-token"
+
+CRATES_IO_INDEXES = ("sparse+https://index.crates.io/", "https://github.com/rust-lang/crates.io-index")
+
+
+def set_up_cargo(ci: CI, cargo_registry: str) -> None:
+    """Have cargo get its tokens for a registry from this file, in the steps that follow.
+
+    Writes a launcher, since cargo can't start a file with the options of Python. Raises AuthError or OSError.
+    """
+    if not isinstance(ci, GitHubActions):
+        raise AuthError(NO_PROVIDER, reason="this is not GitHub Actions")
+    ci.endpoint()  # the permission is missing now, or not at all
+    folder = ci.path("RUNNER_TEMP")
+    if sys.platform == "win32":
+        raise AuthError(NO_PROVIDER, reason="this is Windows")
+    # cargo splits the variable at blanks, and the runner ends it at a line break.
+    if not folder.isprintable() or len(folder.split()) != 1 or folder.strip() != folder:
+        raise AuthError(NO_PROVIDER, reason=f"RUNNER_TEMP is {folder}")
+    suffix = re.sub(r"[^A-Z0-9]", "_", cargo_registry.upper())
+    prefix = "CARGO_REGISTRY" if cargo_registry == "crates-io" else f"CARGO_REGISTRIES_{suffix}"
+    if os.environ.get(f"{prefix}_TOKEN"):
+        ci.annotate("warning", render(TOKEN_IGNORED, variable=f"{prefix}_TOKEN"))
+    descriptor, launcher = tempfile.mkstemp(prefix="crates-io-auth-for-cargo-", dir=folder)
+    with os.fdopen(descriptor, "wb", 0) as file:
+        command = f"{shlex.quote(sys.executable)} -I -S {shlex.quote(os.path.abspath(__file__))}"
+        write_line(file, f'#!/bin/sh\nexec {command} "$@"\n', launcher)
+    os.chmod(launcher, 0o700)
+    variable = f"{prefix}_CREDENTIAL_PROVIDER"
+    with ci.open_runner_file("GITHUB_ENV") as variables:
+        write_line(variables, f"{variable}={launcher}\n", "GITHUB_ENV")
+    log(render(PROVIDER_SET_UP, variable=variable))
+
+
+def cargo_plugin() -> None:
+    """Respond to one request of cargo.
+
+    https://doc.rust-lang.org/cargo/reference/credential-provider-protocol.html
+    """
+    ci = detect_ci()
+    with open(0, "rb") as requests, open(1, "wb", buffering=0) as responses:
+        write_line(responses, '{"v":[1]}\n', "stdout")
+        line = requests.readline(RESPONSE_BYTES)
+        try:
+            # Nothing prints a token here, and cargo's output may go through a pipe that puts something in
+            # front of each line: a mask command would then show the token instead of hiding it.
+            with AccessTokens(ci, Record(ci.record_path()), mask=lambda secret: None) as tokens:
+                write_line(responses, json.dumps(respond_to_cargo(line, tokens)) + "\n", "stdout")
+        except Exception as error:
+            refusal = {"Err": {"kind": "other", "message": explain(error)}}
+            write_line(responses, json.dumps(refusal) + "\n", "stdout")
+
+
+def respond_to_cargo(line: bytes, tokens: AccessTokens) -> dict[str, object]:
+    """Return the response to a request of cargo. Raises AuthError or OSError for cargo to show."""
+    kind, operation = parse_json(line, "kind"), parse_json(line, "operation")
+    index = parse_json(line, "registry", "index-url")
+    if parse_json(line, "v") != 1 or not kind or not isinstance(index, str):
+        raise AuthError(NOT_A_REQUEST)
+    operation = operation if kind == "get" else kind
+    if operation in ("login", "owners", "yank", "unyank"):
+        raise AuthError(UNSUPPORTED_OPERATION, operation="owner" if operation == "owners" else operation)
+    if operation not in ("read", "publish", "logout"):
+        return {"Err": {"kind": "operation-not-supported"}}
+    found = registry_of_index(index)
+    if found is None:
+        return {"Err": {"kind": "url-not-supported"}}  # cargo then asks its next provider
+    registry, auth_required = found
+    if operation == "logout":
+        revoke_registry(registry, tokens.record)
+        return {"Ok": {"kind": "logout"}}
+    # Not independent of the operation: what cargo got for reading must not serve for an upload.
+    response: dict[str, object] = {"kind": "get", "operation_independent": False, "cache": "never"}
+    if operation == "read" and not auth_required:
+        preflight(registry, tokens)
+        response["token"] = PLACEHOLDER_TOKEN
+    else:
+        issued = tokens.record.fresh_token(registry)
+        minutes = int(time.time() - issued.issued_at) // 60 if issued else 0
+        age = f"reused, {minutes} min old" if issued else "new"
+        issued = issued or tokens.get(registry)
+        crate = (
+            f"{parse_json(line, 'name')} {parse_json(line, 'vers')}" if operation == "publish" else "reading"
+        )
+        log(render("Access token for {crate}: {age}", crate=crate, age=age))
+        response.update(token=issued.token, cache="expires", expiration=issued.issued_at + FRESH_SECONDS)
+    return {"Ok": response}
+
+
+def registry_of_index(index: str) -> tuple[str, bool] | None:
+    """Return the registry of an index, and whether reading needs a token; None if it names no registry.
+
+    https://doc.rust-lang.org/cargo/reference/registry-index.html. Raises AuthError.
+    """
+    if index in CRATES_IO_INDEXES:
+        return CRATES_IO, False
+    if not index.startswith("sparse+"):
+        return None
+    url = index[len("sparse+") :].rstrip("/") + "/config.json"
+    response = fetch(Request("GET", url), time.monotonic() + CLEANUP_SECONDS)
+    if response.status != 404 and not response.ok:
+        raise AuthError(NO_REGISTRY, host=response.request.host, problem=response.problem)
+    api = parse_json(response.body, "api")
+    if not response.ok or not isinstance(api, str):
+        return None
+    registry = registry_url(api)
+    # Otherwise an index could have a token issued by another registry, and cargo would send it to its own.
+    index_host, index_port = authority_of(url)
+    host, port = authority_of(registry)
+    if index_port != port or not f".{index_host}".endswith(f".{host}"):
+        raise AuthError(FOREIGN_REGISTRY, host=index_host, registry=registry)
+    return registry, parse_json(response.body, "auth-required") is True
+
+
+def fetch(request: Request, deadline: float) -> Response:
+    """Return a response that is not transient. Raises AuthError."""
+
+    def attempt() -> Response:
+        response = send(request, deadline)
+        if response.transient and not response.ok:
+            raise response.transient_error()
+        return response
+
+    return with_retries(attempt, deadline)
+
+
+def authority_of(url: str) -> tuple[str, int]:
+    """Return the host and the port of a URL."""
+    parts = parse_url(url)
+    default = 443 if parts["scheme"].lower() == "https" else 80
+    return parts["host"].lower(), int(parts["port"] or default)
+
+
+def preflight(registry: str, tokens: AccessTokens) -> None:
+    """Make sure that an upload will get an access token. Raises AuthError if it won't.
+
+    cargo asks before it builds, and runs build scripts then: no access token must be alive
+    (https://github.com/rust-lang/cargo/issues/15743).
+    """
+    if tokens.record.fresh_token(registry):
+        log("Preflight: the access token of an earlier upload can be used again.")
+    elif tokens.ci.single_use:
+        tokens.ci.identity_token(audience_of(registry), time.monotonic())
+        log("Preflight: there is an identity token, to be exchanged at the first upload.")
+    else:
+        tokens.get(registry, reusable=False)
+        tokens.receive_late_tokens()
+        issued, tokens.issued = tokens.issued, []
+        problems = tokens.revoke(issued)
+        if problems:
+            raise AuthError(TEST_TOKEN_NOT_REVOKED, problems=problems)
+        log(render("Preflight: got a test token from {registry} and revoked it.", registry=registry))
+
+
+def revoke_registry(registry: str, record: Record) -> None:
+    """Revoke the access tokens of one registry. Raises AuthError."""
+    tokens = [issued for issued in record.tokens() if issued.registry == registry]
+    problems = revoke_all(tokens, record, REVOKE_SECONDS)
+    if problems:
+        raise AuthError(NOT_REVOKED, problems=problems)
 
 
 # The command line
 
+CANCELLED = """\
+Cancelled. Every access token that this step received is revoked, or in the record for the post step."""
 
-def explain(error: BaseException) -> None:
-    """Tell the user what ended the task; on GitHub also in the summary of the step."""
-    text = explanation_of(error)
-    annotate("error", text)
-    with contextlib.suppress(OSError), open(os.environ.get("GITHUB_STEP_SUMMARY", ""), "ab") as summary:
-        # In a fence nothing from outside is a link or HTML, and no line of it can end the fence.
-        summary.write(f"### crates-io-auth failed\n\n```text\n{text}\n```\n".encode())
+BUG = """\
+crates_io_auth.py failed unexpectedly: {kind} at {places}
+Please report this. Access tokens are in the record, and `crates_io_auth.py post` revokes them."""
+
+DESCRIPTION = "Get a short-lived crates.io access token in CI, and revoke it afterwards."
+
+EPILOG = """\
+In cargo's configuration, this file is also a credential provider: `crates_io_auth.py --cargo-plugin`.
+
+environment:
+  CRATES_IO_ID_TOKEN    the identity token, outside GitHub Actions. For another registry the name follows from
+                        its URL: STAGING_CRATES_IO_ID_TOKEN
+  INPUT_URL             the registry's URL, if --url is not given
+  CI_JOB_ID             keeps the records of several jobs on one machine apart
+  CARGO_REGISTRY_TOKEN  `post` revokes it if it is a temporary token (cio_tp_…)
+  HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE
+
+exit status: 0 for success, 1 for a failure, 2 for a wrong command line
+"""
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """A parser without abbreviations, whose errors hold nothing but printable text."""
+
+    def __init__(self, **options: Any) -> None:
+        formatter = argparse.RawDescriptionHelpFormatter
+        super().__init__(allow_abbrev=False, formatter_class=formatter, **options)
+
+    def error(self, message: str) -> NoReturn:
+        super().error(sanitize(message))
+
+
+def parse_arguments(arguments: list[str]) -> argparse.Namespace:
+    """Return the options, with the function to call as `command`. Exits for --help and for errors."""
+    parser = ArgumentParser(prog="crates_io_auth.py", description=DESCRIPTION, epilog=EPILOG)
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(metavar="command")
+    main_parser = commands.add_parser("main", help="get an access token and hand it over (the default)")
+    main_parser.add_argument("--url", help="the URL of the registry (default: https://crates.io)")
+    main_parser.set_defaults(command=lambda options: main(options.url))
+    post_parser = commands.add_parser("post", help="revoke the access tokens of this job")
+    post_parser.set_defaults(command=lambda options: post())
+    if not arguments or arguments[0].partition("=")[0] == "--url":
+        arguments = ["main", *arguments]
+    return parser.parse_args(arguments)
+
+
+def explain(error: BaseException) -> SafeText:
+    """Return what to tell the user about any exception. Python's own traceback could show a secret."""
+    if isinstance(error, AuthError):
+        return error.message
+    if isinstance(error, Cancelled):
+        return SafeText(CANCELLED)
+    if isinstance(error, OSError):
+        return render(UNUSABLE_ENVIRONMENT, reason=error)
+    places = []
+    trace = error.__traceback__
+    while trace:
+        places.append(f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}")
+        trace = trace.tb_next
+    return render(BUG, kind=type(error).__name__, places=", ".join(places))
 
 
 def run(arguments: list[str]) -> int:
     """Do what the command line says, and return the exit status."""
-    if sys.stderr is None:  # it was closed when Python started
-        sys.stderr = os.fdopen(os.open(os.devnull, os.O_RDONLY))  # which takes nothing either
+    if sys.stderr is None:  # it was closed before Python started
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_RDONLY))  # which can't be written to, either
+    if arguments == ["--cargo-plugin"]:
+        command, ci = cargo_plugin, CI()  # cargo shows what is printed: no workflow commands
+    else:
+        options = parse_arguments(arguments)
+        command, ci = functools.partial(options.command, options), detect_ci()
     try:
-        if arguments in (["--help"], ["--version"]):
-            print(__version__ if arguments == ["--version"] else __doc__, flush=True)
-            return 0
-        tasks = {(): main, ("main",): main, ("post",): post, ("--cargo-plugin",): cargo_plugin}
-        task = tasks.get(tuple(arguments))
-        if arguments[:-1] in (["--url"], ["main", "--url"]):
-            task = functools.partial(main, arguments[-1])
-        if task is None:
-            say(USAGE)
-            return 2
-        # Before the handlers are there: Python swallows what one raises in an import (python/cpython#75253).
-        importlib.import_module("urllib.request")
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in CANCEL_SIGNALS:
             signal.signal(number, cancel)
-        task()
-        ignore_signals()
+        command()
+        ignore_cancellation()
         return 0
     except BaseException as error:
-        ignore_signals()
-        explain(error)
+        ignore_cancellation()
+        message = explain(error)
+        level = error.level if isinstance(error, AuthError) else "error"
+        ci.annotate(level, message)
+        if level == "error":
+            # In a fence nothing from outside is a link or HTML, and no line of it can end the fence.
+            ci.summarize(f"### crates-io-auth failed\n\n```text\n{message}\n```\n")
         return 1
 
 
 if __name__ == "__main__":
-    # All is written. Python's own way out takes as long as a request, while a thread may still wait for one.
+    # Everything is flushed. On its own way out, Python would try again to write what a full stderr did not
+    # take, and fail with exit status 120.
     os._exit(run(sys.argv[1:]))

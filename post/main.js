@@ -2,14 +2,17 @@
 const { spawnSync } = require("node:child_process");
 const { appendFileSync } = require("node:fs");
 const { devNull } = require("node:os");
+const python = require("./python.js");
 
-const { status } = spawnSync("python3", ["-I", "-S", "-c", "import sys; sys.exit(sys.version_info < (3, 8))"]);
-if (status !== 0) {
+const isNewEnough = ["-I", "-S", "-c", "import sys; sys.exit(sys.version_info < (3, 8))"];
+const found = python !== undefined && spawnSync(python, isNewEnough, { cwd: __dirname }).status === 0;
+// For post.js. Written in any case, so that no variable of an earlier step can take its place.
+appendFileSync(process.env.GITHUB_STATE || devNull, `python=${found ? "found" : "missing"}\n`);
+if (!found) {
   console.log(
-    "::error title=No Python 3.8 or newer::crates-io-auth runs on python3, which is missing or too old here. " +
+    "::error title=crates-io-auth::crates-io-auth needs python3, version 3.8 or newer, and didn't find it in PATH. " +
       "Install it in an earlier step (in a container: apt-get install python3, or apk add bash python3). " +
-      "No access token was asked for.",
+      "No access token was requested.",
   );
-  appendFileSync(process.env.GITHUB_STATE || devNull, "python=missing\n"); // for post.js
   process.exitCode = 1;
 }
