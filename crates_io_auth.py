@@ -44,7 +44,7 @@ T = TypeVar("T")
 CRATES_IO = "https://crates.io"
 TOKENS_PATH = "/api/v1/trusted_publishing/tokens"
 
-ISSUE_SECONDS = 120  # for all attempts to get an access token
+ISSUE_SECONDS = 114  # for all attempts to get an access token: 150 with what may follow below
 REVOKE_SECONDS = 150  # for all attempts of `post` to revoke one
 CLEANUP_SECONDS = 30  # for revoking what a command got before it fails
 REQUEST_SECONDS = 30  # for one request, from looking up the host to the last byte
@@ -1277,7 +1277,7 @@ def registry_of_index(index: str) -> tuple[str, bool] | None:
     if not index.startswith("sparse+"):
         return None
     url = index[len("sparse+") :].rstrip("/") + "/config.json"
-    response = fetch(Request("GET", url), time.monotonic() + CLEANUP_SECONDS)
+    response = fetch(Request("GET", url), time.monotonic() + REQUEST_SECONDS)
     if response.status != 404 and not response.ok:
         raise AuthError(NO_REGISTRY, host=response.request.host, problem=response.problem)
     api = parse_json(response.body, "api")
