@@ -118,8 +118,10 @@ class TransientError(Exception):
 
 def log(text: str) -> None:
     """Print lines on stderr, if it is open: stdout is for the access token."""
+    # release-plz and cargo-workspaces take a publish for failed if its stderr contains "error:".
+    lines = text.replace("error:", "error").split("\n")
     with contextlib.suppress(OSError):
-        print("\n".join(f"crates-io-auth: {line}" for line in text.split("\n")), file=sys.stderr, flush=True)
+        print("\n".join(f"crates-io-auth: {line}" for line in lines), file=sys.stderr, flush=True)
 
 
 # Cancellation
@@ -377,7 +379,7 @@ def transfer(request: Request) -> Response:
         if isinstance(reason, ssl.SSLCertVerificationError):
             message = reason.verify_message
             raise AuthError(UNTRUSTED_CERTIFICATE, host=request.host, reason=message) from None
-        text = request.sanitize(f"{type(reason).__name__}: {reason}")
+        text = request.sanitize(f"{reason} ({type(reason).__name__})")
         raise TransientError(request.host, text) from None
 
 
@@ -1381,7 +1383,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     """Return the options, with the function to call as `command`. Exits for --help and for errors."""
     parser = ArgumentParser(prog="crates_io_auth.py", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(metavar="command")
+    commands = parser.add_subparsers(metavar="command", required=True)
     main_parser = commands.add_parser("main", help="get an access token and hand it over (the default)")
     main_parser.add_argument("--url", help="the URL of the registry (default: https://crates.io)")
     main_parser.set_defaults(command=lambda options: main(options.url))

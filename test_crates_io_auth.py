@@ -773,6 +773,7 @@ def test_help_and_version_are_printed_and_nothing_is_sent(world: World, option: 
         pytest.param(["--ur", "https://crates.io"], id="abbreviated option"),
         pytest.param(["main", "post"], id="two commands"),
         pytest.param(["--url"], id="option without a value"),
+        pytest.param(["--"], id="no command"),
         pytest.param(["post", "--url", "https://crates.io"], id="post with a URL"),
         pytest.param(["--\n::add-mask::x"], id="workflow command"),
     ],
@@ -1506,7 +1507,7 @@ def test_an_endpoint_that_repeats_the_request_token_does_not_get_it_shown(world:
 
 def test_a_status_line_that_repeats_the_request_token_does_not_get_it_shown(world: World) -> None:
     world.github.faults = [send_bytes(f"Bearer {REQUEST_TOKEN}\r\n\r\n".encode())]
-    assert "BadStatusLine: Bearer ***" in world.run(env=world.on_github(), prelude=IMPATIENT).log
+    assert "Bearer *** (BadStatusLine)" in world.run(env=world.on_github(), prelude=IMPATIENT).log
 
 
 def test_an_error_response_with_an_access_token_does_not_get_it_shown(world: World) -> None:
@@ -2377,6 +2378,17 @@ def test_post_also_revokes_a_temporary_token_of_the_environment(world: World) ->
     assert world.registry.revoked == [token]
 
 
+@on_posix
+def test_an_unsafe_record_does_not_keep_post_from_revoking_the_token_of_the_environment(world: World) -> None:
+    token = world.run(env=world.on_github()).token
+    world.record().unlink()
+    world.record().symlink_to("victim")
+    result = world.run("post", env=world.on_github(CARGO_REGISTRY_TOKEN=token))
+    assert result.status == 1
+    assert "##[error]Can't use " in result.log
+    assert world.registry.revoked == [token]
+
+
 def test_a_token_of_the_environment_that_is_in_the_record_too_is_revoked_once(world: World) -> None:
     token = world.run(env=world.on_github()).token
     env = world.on_github(CARGO_REGISTRY_TOKEN=token, INPUT_URL="http://127.0.0.1:1")
@@ -2887,6 +2899,67 @@ def test_cargo_ignores_a_token_in_the_environment(world: World, project: Project
         request.headers["authorization"] for request in world.registry.requests if request.method == "PUT"
     }
     assert used <= set(world.registry.access_tokens)
+
+
+def exchanges(world: World) -> int:
+    """Return how many times the registry was asked for an access token."""
+    tokens_requests = [request for request in world.registry.requests if request.path == TOKENS_PATH]
+    return sum(request.method == "POST" for request in tokens_requests)
+
+
+@on_posix
+@needs("cargo")
+@needs("bash")
+def test_crate_by_crate_a_workspace_costs_two_exchanges(world: World, project: Project) -> None:
+    env = project.environment()
+    log = ""
+    for crate in ("alpha", "beta", "gamma"):
+        result = project.cargo("publish", "--no-verify", "--package", crate, env=env)
+        assert result.status == 0, result
+        log += result.log
+    assert world.registry.published() == ["alpha", "beta", "gamma"]
+    assert exchanges(world) == 2
+    ours = [line for line in log.splitlines() if line.startswith("crates-io-auth: ")]
+    assert world.anonymous("\n".join(ours)) == (
+        """\
+crates-io-auth: Preflight: got a test token from http://<registry> and revoked it.
+crates-io-auth: Access token for alpha 0.1.0: new
+crates-io-auth: Preflight: the access token of an earlier upload can be used again.
+crates-io-auth: Access token for beta 0.1.0: reused, 0 min old
+crates-io-auth: Preflight: the access token of an earlier upload can be used again.
+crates-io-auth: Access token for gamma 0.1.0: reused, 0 min old"""
+    )
+    assert world.run("post", env=env).status == 0
+    assert not world.registry.alive()
+
+
+@on_posix
+@needs("cargo")
+@needs("bash")
+def test_through_a_pipe_that_prefixes_lines_no_token_is_shown(world: World, project: Project) -> None:
+    env = project.environment()
+    world.registry.faults = [None, respond(503, {"errors": [{"detail": "error: in maintenance"}]})]
+    cargo = "cargo publish --registry local --allow-dirty --no-verify --package alpha"
+    result = world.run_command(
+        ["bash", "-c", f"set -o pipefail; {cargo} 2>&1 | sed 's/^/[alpha] /'"], env, cwd=project.folder
+    )
+    assert result.status == 0, result
+    assert "[alpha] crates-io-auth: No valid response from" in result.stdout
+    assert "add-mask" not in result.stdout
+    assert "error:" not in result.stdout
+    assert not any(token in result.stdout for token in world.registry.access_tokens)
+
+
+@on_posix
+@needs("cargo")
+@needs("bash")
+def test_cargo_owner_is_told_what_these_access_tokens_can_t_do(world: World, project: Project) -> None:
+    env = project.environment()
+    owner = ["cargo", "owner", "--registry", "local", "--list", "alpha"]
+    result = world.run_command(owner, env, cwd=project.folder)
+    assert result.status != 0
+    assert "An access token of trusted publishing can't be used for `cargo owner`" in result.stderr
+    assert not world.registry.access_tokens
 
 
 @on_posix
