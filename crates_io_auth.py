@@ -930,8 +930,7 @@ class AccessTokens:
         return self
 
     def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
-        if failure:
-            ignore_cancellation()  # a token that isn't in the record can be revoked only here and now
+        ignore_cancellation()  # a token that isn't in the record can be recorded or revoked only here and now
         unrecorded = self.receive_late_tokens()
         tokens = self.issued if failure else unrecorded
         problems = self.revoke(tokens)

@@ -1844,6 +1844,25 @@ def test_a_token_that_comes_late_is_revoked_if_the_step_fails(world: World) -> N
     assert not world.registry.alive()
 
 
+@on_posix
+def test_cancelled_while_a_late_token_is_waited_for_it_is_recorded_all_the_same(world: World) -> None:
+    may_respond = threading.Event()
+
+    def late(handler: Handler) -> None:
+        may_respond.wait(20)
+        world.registry.behave(handler)
+
+    world.registry.faults = [late]
+    process = world.start(env=world.on_github(), prelude=HURRIED)
+    read_until(process.popen.stderr, "Got an access token")
+    process.popen.send_signal(signal.SIGINT)
+    may_respond.set()
+    process.finish()
+    assert len(world.registry.access_tokens) == 2
+    assert world.run("post", env=world.on_github()).status == 0
+    assert not world.registry.alive()
+
+
 def test_a_token_that_may_still_come_is_spoken_of(world: World) -> None:
     world.registry.faults = [never_respond]
     result = world.run(env=world.on_github(), prelude=f"{HURRIED}; script.LATE_SECONDS = 0.1")
@@ -1899,13 +1918,14 @@ def test_no_proxy_is_respected(tls_world: World, proxy: Proxy) -> None:
 
 
 def test_plain_http_to_this_machine_never_goes_through_a_proxy(world: World, proxy: Proxy) -> None:
-    env = world.on_github(HTTP_PROXY=proxy.url, http_proxy=proxy.url, ALL_PROXY=proxy.url)
+    proxies = {"HTTP_PROXY": proxy.url, "http_proxy": proxy.url, "HTTPS_PROXY": proxy.url}
+    env = world.on_github(**proxies, ALL_PROXY=proxy.url)
     assert world.run(env=env).status == 0
     assert not proxy.requests
 
 
 def test_no_other_variable_sends_plain_http_through_a_proxy(world: World, proxy: Proxy) -> None:
-    env = world.on_github(DEFAULT_PROXY=proxy.url, default_proxy=proxy.url)
+    env = world.on_github(DEFAULT_PROXY=proxy.url, default_proxy=proxy.url, HTTPS_PROXY=proxy.url)
     assert world.run(env=env).status == 0
     assert not proxy.requests + proxy.tunnels
 
