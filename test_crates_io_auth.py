@@ -3093,7 +3093,7 @@ def test_the_launcher_for_cargo_runs_no_code_of_the_workspace(world: World, proj
 
 
 def ask(world: World, env: dict[str, str], request: object, **more: Any) -> Any:
-    """Send the script one line as cargo does, and return its answer."""
+    """Send the script one line as cargo does, and return its response."""
     line = request if isinstance(request, bytes) else json.dumps(request).encode() + b"\n"
     with tempfile.TemporaryFile() as stdin:
         stdin.write(line)
@@ -3101,9 +3101,9 @@ def ask(world: World, env: dict[str, str], request: object, **more: Any) -> Any:
         token = r'"token": "[^"]*"'
         result = world.run("--cargo-plugin", env=env, stdin=stdin, token_in_stdout=token, **more)
     assert result.status == 0, result
-    hello, answer = result.stdout.splitlines()
+    hello, response = result.stdout.splitlines()
     assert hello == '{"v":[1]}'
-    return json.loads(answer)
+    return json.loads(response)
 
 
 def about(
@@ -3118,10 +3118,10 @@ def about(
 def test_uploads_get_one_token_for_25_minutes_and_then_a_new_one(world: World) -> None:
     env = world.on_github()
     before = int(time.time())
-    answer = ask(world, env, about(world, name="alpha", vers="0.1.0", cksum="0"))["Ok"]
-    assert 25 * 60 + before <= answer.pop("expiration") <= 25 * 60 + time.time()
+    response = ask(world, env, about(world, name="alpha", vers="0.1.0", cksum="0"))["Ok"]
+    assert 25 * 60 + before <= response.pop("expiration") <= 25 * 60 + time.time()
     (token,) = world.registry.access_tokens
-    assert answer == {"kind": "get", "token": token, "cache": "expires", "operation_independent": False}
+    assert response == {"kind": "get", "token": token, "cache": "expires", "operation_independent": False}
     assert ask(world, env, about(world))["Ok"]["token"] == token
     # The same, 25 minutes later.
     record = world.record().read_text()
@@ -3132,8 +3132,8 @@ def test_uploads_get_one_token_for_25_minutes_and_then_a_new_one(world: World) -
 
 
 def test_the_preflight_on_github_tries_an_exchange_and_leaves_no_token_of_it_alive(world: World) -> None:
-    answer = ask(world, world.on_github(), about(world, operation="read"))["Ok"]
-    assert answer == {
+    response = ask(world, world.on_github(), about(world, operation="read"))["Ok"]
+    assert response == {
         "kind": "get",
         "token": script.PLACEHOLDER_TOKEN,
         "cache": "never",
@@ -3146,23 +3146,23 @@ def test_the_preflight_on_github_tries_an_exchange_and_leaves_no_token_of_it_ali
 
 def test_the_preflight_makes_no_exchange_while_the_token_of_an_upload_is_fresh(world: World) -> None:
     token = ask(world, world.on_github(), about(world))["Ok"]["token"]
-    answer = ask(world, world.on_github(), about(world, operation="read"))["Ok"]
-    assert answer["token"] == script.PLACEHOLDER_TOKEN
+    response = ask(world, world.on_github(), about(world, operation="read"))["Ok"]
+    assert response["token"] == script.PLACEHOLDER_TOKEN
     assert world.registry.access_tokens == [token]
     assert world.registry.alive() == {token}
 
 
 def test_reading_gets_a_live_token_where_the_index_needs_one(world: World) -> None:
     world.registry.config = {"dl": "x", "api": world.registry.url, "auth-required": True}
-    answer = ask(world, world.on_github(), about(world, operation="read"))["Ok"]
-    assert world.registry.alive() == {answer["token"]}
+    response = ask(world, world.on_github(), about(world, operation="read"))["Ok"]
+    assert world.registry.alive() == {response["token"]}
     assert world.run("post", env=world.on_github()).status == 0
     assert not world.registry.alive()
 
 
 def test_reading_outside_github_asks_for_no_token(world: World) -> None:
-    answer = ask(world, world.on_gitlab(), about(world, operation="read"))["Ok"]
-    assert answer["cache"] == "never"
+    response = ask(world, world.on_gitlab(), about(world, operation="read"))["Ok"]
+    assert response["cache"] == "never"
     assert not world.registry.access_tokens
 
 
@@ -3210,8 +3210,8 @@ def test_logout_revokes_the_tokens_of_that_registry_alone(world: World, other_wo
 def test_whatever_cargo_may_ask_for_one_day_is_not_supported(
     world: World, kind: str, operation: str | None
 ) -> None:
-    answer = ask(world, world.on_github(), about(world, kind, operation))
-    assert answer == {"Err": {"kind": "operation-not-supported"}}
+    response = ask(world, world.on_github(), about(world, kind, operation))
+    assert response == {"Err": {"kind": "operation-not-supported"}}
     assert not world.registry.requests
 
 
@@ -3244,17 +3244,17 @@ def test_what_these_access_tokens_can_t_do_is_answered_with_a_sentence(
 def test_an_index_that_names_no_registry_is_left_to_the_next_provider(world: World, index: str) -> None:
     world.registry.config = {"dl": "x"}
     registry = {"index-url": index.format(url=world.registry.url), "name": "x"}
-    answer = ask(world, world.on_github(), about(world, registry=registry))
-    assert answer == {"Err": {"kind": "url-not-supported"}}
+    response = ask(world, world.on_github(), about(world, registry=registry))
+    assert response == {"Err": {"kind": "url-not-supported"}}
 
 
 @pytest.mark.parametrize(
     "index", ["sparse+https://index.crates.io/", "https://github.com/rust-lang/crates.io-index"]
 )
 def test_crates_io_is_known_by_both_names_of_its_index(world: World, index: str) -> None:
-    answer = ask(world, world.base(), about(world, registry={"index-url": index, "name": None}))
-    assert answer["Err"]["kind"] == "other"
-    assert answer["Err"]["message"].startswith("There is no identity token in CRATES_IO_ID_TOKEN\n")
+    response = ask(world, world.base(), about(world, registry={"index-url": index, "name": None}))
+    assert response["Err"]["kind"] == "other"
+    assert response["Err"]["message"].startswith("There is no identity token in CRATES_IO_ID_TOKEN\n")
 
 
 @pytest.mark.parametrize(
@@ -3269,8 +3269,8 @@ def test_crates_io_is_known_by_both_names_of_its_index(world: World, index: str)
 def test_index_and_api_pass_the_gate_of_every_url(world: World, index: str | None, api: str | None) -> None:
     world.registry.config = {"dl": "x", "api": api}
     registry = {"index-url": index or f"sparse+{world.registry.url}/index/"}
-    answer = ask(world, world.on_github(), about(world, registry=registry))
-    assert "Invalid URL: " in answer["Err"]["message"]
+    response = ask(world, world.on_github(), about(world, registry=registry))
+    assert "Invalid URL: " in response["Err"]["message"]
     assert not world.registry.access_tokens
 
 
