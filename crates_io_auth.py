@@ -9,7 +9,8 @@ that a later process can revoke it, whatever happens in between.
 
 The file needs only Python's standard library, and is installed by copying it. From top to bottom: text
 that is safe to print, the registry's URL, requests, the CI systems, the record, the exchange and the
-revocation, the commands `main` and `post`, cargo's credential provider, and the command line.
+revocation, the commands `main` and `post`, cargo's credential provider, and the command line. The command
+`check` comes last; it handles no token.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ TOKENS_PATH = "/api/v1/trusted_publishing/tokens"
 ISSUE_SECONDS = 114  # for all attempts to get an access token: 150 with what may follow below
 REVOKE_SECONDS = 150  # for all attempts of `post` to revoke one
 CLEANUP_SECONDS = 30  # for revoking what a command got before it fails
+CHECK_SECONDS = 150  # for cargo, and again for all that `check` asks an index
 REQUEST_SECONDS = 30  # for one request, from looking up the host to the last byte
 BACKOFF_SECONDS = (1, 2, 4)  # between four attempts
 RETRY_AFTER_SECONDS = 30  # the longest pause that a server can ask for
@@ -55,6 +57,8 @@ LIFETIME_SECONDS = 30 * 60  # of crates.io's access tokens, which don't say it t
 FRESH_SECONDS = 25 * 60  # the age up to which an access token is used for one more upload
 CLOCK_SKEW_SECONDS = 60  # that crates.io tolerates in an identity token
 RESPONSE_BYTES = 1024 * 1024
+INDEX_BYTES = 16 * RESPONSE_BYTES  # web-sys has thousands of features, in each of its versions
+INDEX_REQUESTS = 32  # at once
 
 CANCEL_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
@@ -144,6 +148,12 @@ def ignore_cancellation() -> None:
         signal.signal(number, lambda *_: None)
 
 
+def leave_signals_to_main_thread() -> None:
+    """Block the signals in another thread: one that it got would not wake the main thread."""
+    if sys.platform != "win32":
+        signal.pthread_sigmask(signal.SIG_BLOCK, CANCEL_SIGNALS)
+
+
 # The registry's URL
 
 INVALID_URL = """\
@@ -218,7 +228,7 @@ def parse_json(text: str | bytes, *path: str | int) -> Any:
 def check_nesting(text: str) -> None:
     """Raise ValueError for deeply nested JSON, which can exhaust the stack of the interpreter."""
     depth = 0
-    for token in re.finditer(r'"(?:[^"\\]|\\.)*"?|[\[{]|[]}]', text, re.DOTALL):
+    for token in re.finditer(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[{]|[]}]', text, re.DOTALL):
         depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
         if depth > 100:
             raise ValueError("nested too deeply")
@@ -281,6 +291,7 @@ class Request(NamedTuple):
     url: str
     bearer: str = ""
     body: dict[str, str] = {}
+    max_bytes: int = RESPONSE_BYTES  # of the response; the rest is not read
 
     @property
     def host(self) -> str:
@@ -373,7 +384,7 @@ def transfer(request: Request) -> Response:
     try:
         outgoing = urllib.request.Request(request.url, data, headers, method=request.method)
         with build_opener().open(outgoing) as response:
-            return Response(request, response.status, response.headers, response.read(RESPONSE_BYTES))
+            return Response(request, response.status, response.headers, response.read(request.max_bytes))
     except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         if isinstance(reason, ssl.SSLCertVerificationError):
@@ -399,8 +410,7 @@ class Transfer(threading.Thread):
         self.finished = threading.Event()
 
     def run(self) -> None:
-        if sys.platform != "win32":  # where a signal that this thread gets would not wake the main thread
-            signal.pthread_sigmask(signal.SIG_BLOCK, CANCEL_SIGNALS)
+        leave_signals_to_main_thread()
         try:
             self.outcome = transfer(self.request)
         except Exception as error:
@@ -593,6 +603,9 @@ class CI:
         """Return the line that hands over an access token."""
         return f"{token}\n"
 
+    def set_output(self, name: str, value: str) -> None:
+        """Set an output of the step. Raises AuthError or OSError."""
+
     def summarize(self, text: str) -> None:
         """Add Markdown to the summary of the step."""
 
@@ -668,6 +681,10 @@ class GitHubActions(CI):
 
     def output_line(self, token: str) -> str:
         return f"token={token}\n"
+
+    def set_output(self, name: str, value: str) -> None:
+        with self.open_output() as output:
+            write_line(output, f"{name}={value}\n", self.output_name)
 
     def summarize(self, text: str) -> None:
         with contextlib.suppress(OSError, AuthError), self.open_runner_file("GITHUB_STEP_SUMMARY") as summary:
@@ -1198,8 +1215,7 @@ def set_up_cargo(ci: CI, cargo_registry: str) -> None:
     # cargo splits the variable at blanks, and the runner ends it at a line break.
     if not folder.isprintable() or len(folder.split()) != 1 or folder.strip() != folder:
         raise AuthError(NO_PROVIDER, reason=f"RUNNER_TEMP is {folder}")
-    suffix = re.sub(r"[^A-Z0-9]", "_", cargo_registry.upper())
-    prefix = "CARGO_REGISTRY" if cargo_registry == "crates-io" else f"CARGO_REGISTRIES_{suffix}"
+    prefix = "CARGO_REGISTRY" if cargo_registry == "crates-io" else variable_prefix(cargo_registry)
     if os.environ.get(f"{prefix}_TOKEN"):
         ci.annotate("warning", render(TOKEN_IGNORED, variable=f"{prefix}_TOKEN"))
     descriptor, launcher = tempfile.mkstemp(prefix="crates-io-auth-for-cargo-", dir=folder)
@@ -1211,6 +1227,11 @@ def set_up_cargo(ci: CI, cargo_registry: str) -> None:
     with ci.open_runner_file("GITHUB_ENV") as variables:
         write_line(variables, f"{variable}={launcher}\n", "GITHUB_ENV")
     log(render(PROVIDER_SET_UP, variable=variable))
+
+
+def variable_prefix(cargo_registry: str) -> str:
+    """Return what the names of cargo's variables for a registry other than crates.io begin with."""
+    return "CARGO_REGISTRIES_" + re.sub(r"[^A-Z0-9]", "_", cargo_registry.upper())
 
 
 def cargo_plugin() -> None:
@@ -1388,6 +1409,10 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     main_parser.set_defaults(command=lambda options: main(options.url))
     post_parser = commands.add_parser("post", help="revoke the access tokens of this job")
     post_parser.set_defaults(command=lambda options: post())
+    check_parser = commands.add_parser("check", help="tell what of a workspace can be published")
+    check_parser.add_argument("--manifest-path", help="a Cargo.toml that cargo wouldn't find by itself")
+    check_parser.add_argument("--registry", default="crates-io", help="cargo's name for the registry")
+    check_parser.set_defaults(command=lambda options: check(options.manifest_path, options.registry))
     if not arguments or arguments[0].partition("=")[0] == "--url":
         arguments = ["main", *arguments]
     return parser.parse_args(arguments)
@@ -1433,6 +1458,219 @@ def run(arguments: list[str]) -> int:
             # In a fence nothing from outside is a link or HTML, and no line of it can end the fence.
             ci.summarize(f"### crates-io-auth failed\n\n```text\n{message}\n```\n")
         return 1
+
+
+# The command check
+
+NO_CARGO = """\
+Couldn't run cargo: {reason}
+`check` asks it for the crates of the workspace. Install Rust, or add cargo to PATH, and run this again."""
+
+OLD_CARGO = """\
+This is {version}, and publishing with trusted publishing needs cargo 1.74 or later
+Update it (`rustup update`), or correct the toolchain in rust-toolchain.toml."""
+
+CARGO_FAILED = """\
+`cargo {arguments}` failed
+  {output}"""
+
+NO_INDEX = """\
+{variable} does not hold the URL of a sparse index
+`check` reads no configuration file: set the variable, in the form sparse+https://host/path/, to the index of
+the registry {registry}."""
+
+INVALID_CRATE = """\
+A registry can't have this crate: {name} {version}
+The name of a crate is ASCII letters, digits, - and _, and its version is a semantic one."""
+
+NEW_CRATE = """\
+{name} is new, and a trusted publisher can't create a crate
+Publish its first version with an ordinary API token: `cargo publish -p {name}`. Then add a trusted publisher
+in the settings of the crate, and run this again."""
+
+NOT_READY = """\
+Not all of this workspace can be published by a trusted publisher. Nothing was uploaded.
+  {problems}
+Correct what is listed, and run this again."""
+
+ABOUT_READY = """
+Whether a trusted publisher matches can't be seen from outside: "ready" doesn't promise it. The credential
+provider finds out before anything is built.
+"""
+
+WITHOUT_WORKSPACE = """\
+{version} can't publish a workspace at once, which needs cargo 1.90: publish the crates that are ready one by
+one (`cargo publish -p`), each after those that it depends on."""
+
+READY = SafeText("ready")
+PUBLISHED = SafeText("already published")
+NEW = SafeText("new")
+
+
+class Crate(NamedTuple):
+    """A crate of the workspace that may be published to the registry."""
+
+    name: str
+    version: str
+
+    @property
+    def index_path(self) -> str:
+        """Return where an index has the crate.
+
+        https://doc.rust-lang.org/cargo/reference/registry-index.html#index-files
+        """
+        name = self.name.lower()
+        folder = {1: "1", 2: "2", 3: f"3/{name[0]}"}.get(len(name), f"{name[:2]}/{name[2:4]}")
+        return f"{folder}/{name}"
+
+
+def check(manifest_path: str | None = None, registry: str = "crates-io") -> None:
+    """Print what of a cargo workspace can be published to a registry, and with which command.
+
+    Raises AuthError if a crate is new, or if something can't be found out.
+    """
+    from concurrent.futures import ThreadPoolExecutor  # here: 5 ms that no other command needs
+
+    ci = detect_ci()
+    version = run_cargo("--version").strip()
+    if release_of(version) < (1, 74):
+        raise AuthError(OLD_CARGO, version=version)
+    crates, excluded = workspace_crates(manifest_path, registry)
+    index = index_url(registry)
+    build_opener()  # now, so that not each thread builds one
+    deadline = time.monotonic() + CHECK_SECONDS
+    # Not in a `with` block, which would wait for the requests when the job is cancelled.
+    pool = ThreadPoolExecutor(INDEX_REQUESTS, initializer=leave_signals_to_main_thread)
+    states = dict(zip(crates, pool.map(lambda crate: state_of(crate, index, deadline), crates)))
+
+    left = [crate for crate in crates if states[crate] != PUBLISHED]
+    excluded += [crate.name for crate in crates if states[crate] == PUBLISHED]
+    exclude = " ".join(f"--exclude {name}" for name in excluded)
+    ci.set_output("exclude", exclude)
+    ci.set_output("publish", "true" if left else "false")
+    ci.summarize(markdown_table(states, registry))
+    lines = table(states)
+    if READY in states.values():
+        lines.append(ABOUT_READY)
+    problems = [f"{crate.name} {crate.version}: {states[crate]}" for crate in left if states[crate] != READY]
+    if not left:
+        lines.append("Nothing is left to publish.")
+    elif release_of(version) < (1, 90):
+        lines.append(render(WITHOUT_WORKSPACE, version=version))
+    elif not problems:
+        lines += ["To publish what is left:", "  " + publish_command(exclude, registry, manifest_path)]
+    # Whatever stdout's encoding is: a server's words can hold any character.
+    print("\n".join(lines).encode("ascii", "backslashreplace").decode(), flush=True)
+    for crate in left:
+        if states[crate] == NEW:
+            ci.annotate("error", render(NEW_CRATE, name=crate.name))
+    if problems:
+        raise AuthError(NOT_READY, problems=problems)
+
+
+def publish_command(exclude: str, registry: str, manifest_path: str | None) -> SafeText:
+    """Return the command that publishes what is left."""
+    command = ["cargo publish --workspace", exclude]
+    if registry != "crates-io":
+        command.append(f"--registry {shlex.quote(registry)}")
+    if manifest_path:
+        command.append(f"--manifest-path {shlex.quote(manifest_path)}")
+    return sanitize(" ".join(filter(None, command)))
+
+
+def run_cargo(*arguments: str) -> str:
+    """Return what cargo prints. Raises AuthError."""
+    import subprocess  # here: 10 ms that no other command needs
+
+    try:
+        cargo = subprocess.run(
+            ["cargo", *arguments], stdin=subprocess.DEVNULL, capture_output=True, timeout=CHECK_SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise AuthError(NO_CARGO, reason=error) from None
+    if cargo.returncode:
+        output = cargo.stderr.decode(errors="replace").split("\n")
+        raise AuthError(CARGO_FAILED, arguments=" ".join(arguments), output=list(filter(None, output))[:20])
+    return cargo.stdout.decode(errors="replace")
+
+
+def release_of(version: str) -> tuple[int, int]:
+    """Return the first two numbers of a version that cargo prints."""
+    match = re.match(r"cargo ([0-9]{1,9})\.([0-9]{1,9})", version)
+    return (int(match[1]), int(match[2])) if match else (0, 0)
+
+
+def workspace_crates(manifest_path: str | None, registry: str) -> tuple[list[Crate], list[str]]:
+    """Return the crates that may be published to a registry, and the names of those for others alone.
+
+    `cargo publish --workspace` skips a crate with `publish = false`, but refuses one for another registry.
+    Raises AuthError.
+    """
+    arguments = ["metadata", "--no-deps", "--format-version=1"]
+    if manifest_path:
+        arguments.append(f"--manifest-path={manifest_path}")
+    crates, elsewhere = [], []
+    packages = parse_json(run_cargo(*arguments), "packages")
+    if not isinstance(packages, list):
+        raise AuthError(CARGO_FAILED, arguments=" ".join(arguments), output="it prints no list of packages")
+    for package in packages:
+        name, version, registries = package["name"], package["version"], package["publish"]
+        if registries == []:
+            continue
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name) or not re.fullmatch(r"[A-Za-z0-9.+-]+", version):
+            raise AuthError(INVALID_CRATE, name=name, version=version)
+        if registries is None or registry in registries:
+            crates.append(Crate(name, version))
+        else:
+            elsewhere.append(name)
+    return crates, elsewhere
+
+
+def index_url(registry: str) -> str:
+    """Return the URL of a registry's sparse index. Raises AuthError if it isn't known."""
+    variable = variable_prefix(registry) + "_INDEX"
+    index = CRATES_IO_INDEXES[0] if registry == "crates-io" else os.environ.get(variable, "")
+    try:
+        return registry_url(index[len("sparse+") :] if index.startswith("sparse+") else "")
+    except AuthError:
+        raise AuthError(NO_INDEX, variable=variable, registry=registry) from None
+
+
+def state_of(crate: Crate, index: str, deadline: float) -> SafeText:
+    """Return what an index says of a crate: READY, PUBLISHED or NEW, or why that is unknown."""
+    request = Request("GET", f"{index}/{crate.index_path}", max_bytes=INDEX_BYTES)
+    try:
+        response = fetch(request, deadline)
+    except AuthError as error:
+        return SafeText("unknown: " + error.message.partition("\n")[0])
+    if response.status in (404, 410, 451):
+        return NEW
+    if response.status in (401, 403):
+        return render("unknown: the index needs a token, and check sends none: {text}", text=response.problem)
+    versions = [parse_json(line, "vers") for line in response.body.split(b"\n") if line]
+    # A response that is cut off at INDEX_BYTES ends in the middle of a line.
+    if not response.ok or not versions or not all(isinstance(version, str) for version in versions):
+        return render("unknown: {text}", text=response.problem)
+    # The registry has no two versions that differ in build metadata only. A yanked one is there, too.
+    found = crate.version.partition("+")[0] in [version.partition("+")[0] for version in versions]
+    return PUBLISHED if found else READY
+
+
+def table(states: dict[Crate, SafeText]) -> list[str]:
+    """Return a line for each crate, in columns."""
+    width = max((len(crate.name) for crate in states), default=0)
+    return [f"{crate.name:{width}}  {crate.version:12}  {state}" for crate, state in states.items()]
+
+
+def markdown_table(states: dict[Crate, SafeText], registry: str) -> str:
+    """Return a row for each crate. The reasons are left out: a server's words could be Markdown."""
+    rows = ["| Crate | Version | State |", "| --- | --- | --- |"]
+    for crate, state in states.items():
+        name = f"`{crate.name}`"
+        if registry == "crates-io":
+            name = f"[{name}]({CRATES_IO}/crates/{crate.name})"
+        rows.append(f"| {name} | {crate.version} | {state.partition(':')[0]} |")
+    return "\n".join([*rows, "", ""])
 
 
 if __name__ == "__main__":

@@ -235,6 +235,7 @@ class FakeRegistry(Fake):
         self.new_crates: set[str] = set()
         self.without_publisher: set[str] = set()
         self.index: dict[str, list[dict[str, object]]] = {}
+        self.index_faults: dict[str, Fault] = {}
         self.downloads: dict[str, bytes] = {}
 
     def alive(self) -> set[str]:
@@ -320,6 +321,9 @@ class FakeRegistry(Fake):
 
     def show_index(self, handler: Handler) -> None:
         name = handler.path.rpartition("/")[2]
+        if name in self.index_faults:
+            handler.close_connection = True
+            return self.index_faults[name](handler)
         if handler.path != "/index/" + index_path(name) or name in self.new_crates:
             return handler.respond(404)
         with self.lock:
@@ -2769,6 +2773,17 @@ fn main() {
 """
 
 
+def cargo_environment(world: World) -> dict[str, str | None]:
+    """Return what cargo needs in its environment, to know the registry as `local`."""
+    return {
+        "HOME": os.environ.get("HOME"),
+        "RUSTUP_HOME": os.environ.get("RUSTUP_HOME"),
+        "CARGO_HOME": str(world.folder / "cargo"),
+        "CARGO_REGISTRIES_LOCAL_INDEX": f"sparse+{world.registry.url}/index/",
+        "CARGO_TERM_COLOR": "never",
+    }
+
+
 class Project:
     """A workspace of crates, each of which depends on the one before."""
 
@@ -2778,11 +2793,7 @@ class Project:
         self.seen = world.folder / "seen"
         self.seen.mkdir()
         self.cargo_environment = {
-            "HOME": os.environ.get("HOME"),
-            "RUSTUP_HOME": os.environ.get("RUSTUP_HOME"),
-            "CARGO_HOME": str(world.folder / "cargo"),
-            "CARGO_REGISTRIES_LOCAL_INDEX": f"sparse+{world.registry.url}/index/",
-            "CARGO_TERM_COLOR": "never",
+            **cargo_environment(world),
             "CARGO_PROFILE_DEV_DEBUG": "0",  # it builds a third faster so
             "CARGO_INCREMENTAL": "0",
             "SEEN": str(self.seen),
@@ -2989,25 +3000,6 @@ def test_cargo_owner_is_told_what_these_access_tokens_can_t_do(world: World, pro
     assert result.status != 0
     assert "An access token of trusted publishing can't be used for `cargo owner`" in result.stderr
     assert not world.registry.access_tokens
-
-
-@on_posix
-@needs("cargo")
-@needs("bash")
-def test_a_workspace_that_stopped_half_way_is_published_in_a_second_go(
-    world: World, project: Project
-) -> None:
-    env = project.environment()
-    world.registry.without_publisher = {"beta"}
-    result = project.cargo("publish", "--workspace", "--no-verify", env=env)
-    assert result.status != 0
-    assert "The provided access token is not valid for crate `beta`" in result.stderr
-    assert world.registry.published() == ["alpha"]
-    world.registry.without_publisher.clear()
-    result = project.cargo("publish", "--workspace", "--exclude", "alpha", env=env)  # builds with alpha
-    assert result.status == 0, result
-    assert "GET /dl/alpha/0.1.0/download" in {f"{r.method} {r.path}" for r in world.registry.requests}
-    assert world.registry.published() == ["alpha", "beta", "gamma"]
 
 
 # The provider: setting it up
@@ -3395,26 +3387,353 @@ def test_a_token_that_cargo_does_not_take_is_revoked(world: World) -> None:
     assert ask(world, world.on_github(), about(world))["Ok"]["token"] in world.registry.alive()
 
 
+# The check
+
+
+def check(
+    world: World,
+    crates: dict[str, str],
+    arguments: tuple[str, ...] = ("--registry", "local"),
+    prelude: str = "",
+    **more: str | None,
+) -> Result:
+    """Run `check --registry local` on GitHub, in a workspace of crates with the given manifests."""
+    folder = world.folder / "checked"
+    if not folder.exists():
+        write_workspace(folder, crates)
+    env = world.on_github(**{**cargo_environment(world), **more})
+    return world.run("check", *arguments, env=env, prelude=prelude, cwd=folder)
+
+
+def write_workspace(folder: Path, crates: dict[str, str]) -> None:
+    """Write a workspace. A manifest without a version gets 1.0.0."""
+    for name, manifest in crates.items():
+        (folder / name / "src").mkdir(parents=True)
+        (folder / name / "src/lib.rs").write_text("")
+        version = "" if "version =" in manifest.partition("[")[0] else 'version = "1.0.0"\n'
+        (folder / name / "Cargo.toml").write_text(f'[package]\nname = "{name}"\n{version}{manifest}\n')
+    folder.mkdir(exist_ok=True)
+    (folder / "Cargo.toml").write_text(f'[workspace]\nresolver = "2"\nmembers = {json.dumps(list(crates))}\n')
+
+
+def fake_cargo(world: World, version: str, metadata: str = '{"packages": []}') -> str:
+    """Write a cargo that says what it is told to, and return a PATH with it alone."""
+    folder = world.folder / "bin"
+    folder.mkdir()
+    (folder / "output").write_text(metadata)
+    (folder / "cargo").write_text(
+        f'#!/bin/sh\n[ "$1" = --version ] && echo "{version}" || exec /bin/cat "{folder}/output"\n'
+    )
+    (folder / "cargo").chmod(0o755)
+    return str(folder)
+
+
+@needs("cargo")
+def test_check_tells_what_is_published_what_is_ready_and_how_to_publish_it(world: World) -> None:
+    world.registry.add_to_index("core", "1.0.0")
+    result = check(world, {"Core": "", "bb": "", "ccc": "", "d": "", "long-name": 'version = "2.0.0-rc.1"'})
+    assert (result.status, result.stderr) == (0, "")
+    assert result.stdout.splitlines() == [
+        "Core       1.0.0         already published",
+        "bb         1.0.0         ready",
+        "ccc        1.0.0         ready",
+        "d          1.0.0         ready",
+        "long-name  2.0.0-rc.1    ready",
+        "",
+        "Whether a trusted publisher matches can't be seen from outside: \"ready\" doesn't promise it. "
+        "The credential",
+        "provider finds out before anything is built.",
+        "",
+        "To publish what is left:",
+        "  cargo publish --workspace --exclude Core --registry local",
+    ]
+    assert result.outputs == "exclude=--exclude Core\npublish=true\n"
+    assert result.summary == (
+        "| Crate | Version | State |\n| --- | --- | --- |\n"
+        "| `Core` | 1.0.0 | already published |\n| `bb` | 1.0.0 | ready |\n| `ccc` | 1.0.0 | ready |\n"
+        "| `d` | 1.0.0 | ready |\n| `long-name` | 2.0.0-rc.1 | ready |\n\n"
+    )
+    paths = {request.path for request in world.registry.requests}
+    assert paths == {f"/index/{path}" for path in ("co/re/core", "2/bb", "3/c/ccc", "1/d", "lo/ng/long-name")}
+
+
+@needs("cargo")
+def test_check_sends_no_secret(world: World) -> None:
+    result = check(world, {"alpha": "", "beta": ""}, CARGO_REGISTRIES_LOCAL_TOKEN="a-token")
+    assert result.status == 0
+    assert [set(request.headers) for request in world.registry.requests] == [
+        {"accept-encoding", "host", "user-agent", "connection"}
+    ] * 2
+    assert not world.github.requests
+
+
+@needs("cargo")
+@pytest.mark.parametrize(
+    "published, version",
+    [
+        pytest.param({"vers": "1.0.0", "yanked": True}, "1.0.0", id="a yanked version"),
+        pytest.param({"vers": "1.0.0+built-once"}, "1.0.0+built-again", id="other build metadata"),
+        pytest.param({"vers": "1.0.0"}, "1.0.0+built-again", id="build metadata in the workspace alone"),
+        pytest.param({"vers": "1.0.0-rc.1+once"}, "1.0.0-rc.1", id="a pre-release"),
+    ],
+)
+def test_check_counts_as_published(world: World, published: dict[str, object], version: str) -> None:
+    world.registry.index["alpha"] = [{"name": "alpha", "vers": "0.9.0"}, {"name": "alpha", **published}]
+    result = check(world, {"alpha": f'version = "{version}"'})
+    assert result.stdout.endswith("already published\nNothing is left to publish.\n")
+    assert (result.status, result.outputs) == (0, "exclude=--exclude alpha\npublish=false\n")
+
+
+@needs("cargo")
+def test_check_asks_only_about_crates_for_this_registry_and_has_cargo_leave_out_the_others(
+    world: World,
+) -> None:
+    crates = {
+        "alpha": 'publish = ["other", "local"]',
+        "beta": 'publish = ["other"]',
+        "gamma": "publish = false",
+    }
+    result = check(world, crates)
+    assert [request.path for request in world.registry.requests] == ["/index/al/ph/alpha"]
+    assert "  cargo publish --workspace --exclude beta --registry local\n" in result.stdout
+    assert "gamma" not in result.stdout  # cargo leaves it out by itself
+
+
+@needs("cargo")
+def test_check_takes_a_root_package_and_a_renamed_dependency_for_what_they_are(world: World) -> None:
+    folder = world.folder / "checked"
+    write_workspace(
+        folder, {"alpha": '[dependencies]\nother-name = { package = "beta", path = "../beta" }', "beta": ""}
+    )
+    with open(folder / "Cargo.toml", "a") as manifest:
+        manifest.write('[package]\nname = "root"\nversion = "3.0.0"\n[lib]\npath = "alpha/src/lib.rs"\n')
+    names = sorted(line.split()[0] for line in check(world, {}).stdout.split("\n\n")[0].splitlines())
+    assert names == ["alpha", "beta", "root"]
+
+
+@needs("cargo")
+def test_check_finds_nothing_to_do_in_a_workspace_without_crates_to_publish(world: World) -> None:
+    result = check(world, {"alpha": "publish = false"})
+    assert (result.status, result.stdout) == (0, "Nothing is left to publish.\n")
+    assert result.outputs == "exclude=\npublish=false\n"
+
+
+@needs("cargo")
+def test_check_fails_for_a_new_crate_and_says_how_to_publish_it(world: World) -> None:
+    world.registry.new_crates = {"beta"}
+    result = check(world, {"alpha": "", "beta": ""})
+    assert result.status == 1
+    assert "beta   1.0.0         new\n" in result.stdout
+    assert "cargo publish --workspace" not in result.stdout
+    assert result.stderr.count("::error ") == 2
+    assert "##[error]beta is new, and a trusted publisher can't create a crate\n" in result.log
+    assert "Not all of this workspace can be published by a trusted publisher." in result.log
+    assert result.log.endswith("\n  beta 1.0.0: new\nCorrect what is listed, and run this again.\n")
+    assert "| `beta` | 1.0.0 | new |\n" in result.summary
+
+
+INDEX_FAULTS: dict[str, tuple[Fault, str]] = {
+    "gone": (respond(410), "new"),
+    "blocked": (respond(451), "new"),
+    "secured": (respond(401), "unknown: the index needs a token, and check sends none: HTTP 401: "),
+    "denied": (refuse(403, "no"), "unknown: the index needs a token, and check sends none: HTTP 403: no"),
+    "failing": (refuse(500, "oh | <b>"), "(attempt 4 of 4): HTTP 500: oh | <b>"),
+    "reset": (reset, "(attempt 4 of 4): "),
+    "moved": (respond(302, Location="http://elsewhere"), "unknown: HTTP 302: redirects to http://elsewhere"),
+    "portal": (respond(200, b"<html>Log in</html>"), "unknown: HTTP 200: not the expected body"),
+    "empty": (respond(200), "unknown: HTTP 200: not the expected body"),
+    "list": (respond(200, b'["vers"]'), "unknown: HTTP 200: not the expected body"),
+    "number": (respond(200, b'{"vers": 1}'), "unknown: HTTP 200: not the expected body"),
+    "cut-off": (
+        respond(200, b'{"vers": "0.1.0"}\n' + b'{"vers": "1.0.0", "x": "%s"}' % (b"x" * 17 * 2**20)),
+        "unknown: HTTP 200: not the expected body",
+    ),
+    "hostile": (refuse(500, "\n::error::owned \x1b[31m"), "HTTP 500: ::error::owned ?[31m"),
+}
+
+
+@needs("cargo")
+def test_check_says_which_crates_it_could_not_find_out_about_and_why(world: World) -> None:
+    world.registry.index_faults = {name: fault for name, (fault, _) in INDEX_FAULTS.items()}
+    result = check(world, {"alpha": "", **dict.fromkeys(INDEX_FAULTS, "")}, prelude=IMPATIENT)
+    assert result.status == 1
+    lines = {line.split()[0]: line for line in result.stdout.split("\n\n")[0].splitlines()}
+    assert lines["alpha"].endswith("  ready")
+    for name, (_, state) in INDEX_FAULTS.items():
+        assert state in lines[name]
+        assert f"\n  {name} 1.0.0: " in result.log
+    assert "| `failing` | 1.0.0 | unknown |\n" in result.summary
+    assert not re.search("^::error::", result.stdout + result.stderr, flags=re.MULTILINE)
+
+
+@needs("cargo")
+def test_check_asks_about_several_crates_at_a_time(world: World) -> None:
+    crates = [f"crate-{number}" for number in range(8)]
+    together = threading.Barrier(len(crates))
+
+    def wait_for_the_others(handler: Handler) -> None:
+        together.wait(20)
+        handler.respond(200, b'{"vers": "0.1.0"}')
+
+    world.registry.index_faults = dict.fromkeys(crates, wait_for_the_others)
+    assert check(world, dict.fromkeys(crates, "")).stdout.count("  ready\n") == 8
+
+
+@on_posix
+@needs("cargo")
+def test_a_cancelled_check_does_not_wait_for_responses(world: World) -> None:
+    world.registry.index_faults = {"alpha": never_respond}
+    write_workspace(world.folder / "checked", {"alpha": ""})
+    env = world.on_github(**cargo_environment(world))
+    process = world.start("check", "--registry", "local", env=env, cwd=world.folder / "checked")
+    wait_until(lambda: world.registry.requests)
+    process.popen.terminate()
+    assert process.finish(seconds=15).status == 1
+
+
+@needs("cargo")
+@pytest.mark.parametrize(
+    "index",
+    [
+        pytest.param(None, id="missing"),
+        pytest.param("https://127.0.0.1/index", id="of a git repository"),
+        pytest.param("sparse+ftp://127.0.0.1/index", id="of another scheme"),
+        pytest.param("sparse+http://example.com/", id="of plain http"),
+    ],
+)
+def test_check_names_the_variable_if_the_index_is(world: World, index: str | None) -> None:
+    result = check(world, {"alpha": ""}, CARGO_REGISTRIES_LOCAL_INDEX=index)
+    assert (result.status, result.stdout, world.registry.requests) == (1, "", [])
+    assert "##[error]CARGO_REGISTRIES_LOCAL_INDEX does not hold the URL of a sparse index\n" in result.log
+
+
+@needs("cargo")
+def test_check_asks_crates_io_s_own_index_and_links_its_crates(world: World) -> None:
+    write_workspace(world.folder / "checked", {"alpha": ""})
+    prelude = "assert script.CRATES_IO_INDEXES[0] == 'sparse+https://index.crates.io/'\n"
+    prelude += f"script.CRATES_IO_INDEXES = ['sparse+{world.registry.url}/index/']"
+    result = check(world, {}, ("--manifest-path", str(world.folder / "checked/Cargo.toml")), prelude)
+    manifest = shlex.quote(str(world.folder / "checked/Cargo.toml"))
+    assert result.stdout.endswith(f"\n  cargo publish --workspace --manifest-path {manifest}\n")
+    assert "| [`alpha`](https://crates.io/crates/alpha) | 1.0.0 | ready |\n" in result.summary
+
+
+def test_check_says_if_cargo_is_missing(world: World) -> None:
+    result = check(world, {}, PATH=str(world.folder), prelude="os.makedirs('checked', exist_ok=True)")
+    assert result.status == 1
+    assert "##[error]Couldn't run cargo: " in result.log
+
+
+@needs("cargo")
+def test_check_shows_what_cargo_says_if_it_fails(world: World) -> None:
+    result = check(world, {}, ("--manifest-path", "elsewhere/Cargo.toml"))
+    assert (result.status, result.outputs) == (1, "")
+    assert "--manifest-path=elsewhere/Cargo.toml` failed\n  error: manifest path `elsewhere" in result.log
+
+
+@on_posix
+@pytest.mark.parametrize(
+    "version, metadata, error",
+    [
+        pytest.param(
+            "cargo 1.73.9 (1a2b 2023-01-01)",
+            "",
+            "This is cargo 1.73.9 (1a2b 2023-01-01), and publishing with trusted publishing needs cargo 1.74",
+            id="an old cargo",
+        ),
+        pytest.param("something else", "", "This is something else, and ", id="another program"),
+        pytest.param("cargo 1.90.0", "warning: {", "it prints no list of packages", id="no JSON"),
+        pytest.param(
+            "cargo 1.90.0",
+            r'{"packages": [{"name": "x\n::error::y", "version": "1.0.0", "publish": null}]}',
+            "A registry can't have this crate: x ::error::y 1.0.0",
+            id="a hostile name",
+        ),
+        pytest.param(
+            "cargo 1.90.0",
+            r'{"packages": [{"name": "x", "version": "1.0 --registry=y", "publish": null}]}',
+            "A registry can't have this crate: x 1.0 --registry=y",
+            id="a hostile version",
+        ),
+    ],
+)
+def test_check_fails_for(world: World, version: str, metadata: str, error: str) -> None:
+    write_workspace(world.folder / "checked", {})
+    result = check(world, {}, PATH=fake_cargo(world, version, metadata))
+    assert (result.status, result.stdout, result.outputs) == (1, "", "")
+    assert error in result.log
+    assert not re.search("^::error::", result.stderr, flags=re.MULTILINE)
+
+
+@on_posix
+def test_check_says_if_cargo_can_not_publish_a_workspace_at_once(world: World) -> None:
+    write_workspace(world.folder / "checked", {})
+    metadata = '{"packages": [{"name": "x", "version": "1.0.0", "publish": null}]}'
+    result = check(world, {}, PATH=fake_cargo(world, "cargo 1.89.0 (1a2b 2025-01-01)", metadata))
+    assert result.status == 0
+    assert "cargo 1.89.0 (1a2b 2025-01-01) can't publish a workspace at once" in result.stdout
+
+
+@on_posix
+@needs("cargo")
+@needs("bash")
+def test_a_workspace_that_stopped_half_way_is_published_by_running_the_same_steps_again(
+    world: World, project: Project
+) -> None:
+    env = project.environment()
+    publish = "cargo publish --registry local --allow-dirty --no-verify --workspace $EXCLUDE"
+
+    def release() -> tuple[Result, Result]:
+        (world.folder / "output").write_text("")
+        inputs = {"MANIFEST_PATH": "", "REGISTRY": "local"}
+        checked = run_step(world, HERE / "check", project.folder, **{**project.cargo_environment, **inputs})
+        outputs = dict(line.split("=", 1) for line in checked.outputs.splitlines())
+        step = {**env, "EXCLUDE": outputs["exclude"], "PUBLISH": outputs["publish"]}
+        return checked, world.run_command(
+            ["bash", "-ec", f"! $PUBLISH || {publish}"], step, cwd=project.folder
+        )
+
+    world.registry.without_publisher = {"beta"}
+    checked, published = release()
+    assert (checked.status, published.status) == (0, 101)
+    assert "The provided access token is not valid for crate `beta`" in published.stderr
+    assert world.registry.published() == ["alpha"]
+
+    world.registry.without_publisher.clear()
+    checked, published = release()
+    assert (checked.status, published.status) == (0, 0)
+    assert "  cargo publish --workspace --exclude alpha --registry local\n" in checked.stdout
+    assert world.registry.published() == ["alpha", "beta", "gamma"]
+
+    checked, published = release()
+    assert (checked.status, published.status, published.stderr) == (0, 0, "")
+    assert "Nothing is left to publish.\n" in checked.stdout
+
+
 # The action and its hook
 
 
-def composite_steps() -> list[str]:
-    """Return the steps of action.yml, as they stand."""
-    return (HERE / "action.yml").read_text().partition("  steps:\n")[2].split("    - ")[1:]
+def composite_steps(folder: Path = HERE) -> list[str]:
+    """Return the steps of an action, as they stand in its action.yml."""
+    return (folder / "action.yml").read_text().partition("  steps:\n")[2].split("    - ")[1:]
 
 
-def action_command() -> str:
-    """Return the command line of the action's last step."""
-    (command,) = re.findall(r"^      run: (.+)$", composite_steps()[-1], flags=re.MULTILINE)
+def action_command(folder: Path = HERE) -> str:
+    """Return the command line of an action's last step."""
+    (command,) = re.findall(r"^      run: (.+)$", composite_steps(folder)[-1], flags=re.MULTILINE)
     return str(command)
 
 
-def run_action(world: World, **changes: str | None) -> Result:
-    """Run the action's own command line the way the runner does for `shell: bash`."""
+def run_step(world: World, action: Path, cwd: Path, **changes: str | None) -> Result:
+    """Run an action's own command line the way the runner does for `shell: bash`."""
     step = world.folder / "step.sh"
-    step.write_text(action_command())
+    step.write_text(action_command(action))
     bash = ["bash", "--noprofile", "--norc", "-e", "-o", "pipefail", str(step)]
-    return world.run_command(bash, world.on_github(GITHUB_ACTION_PATH=str(HERE), **changes))
+    return world.run_command(bash, world.on_github(GITHUB_ACTION_PATH=str(action), **changes), cwd=cwd)
+
+
+def run_action(world: World, **changes: str | None) -> Result:
+    return run_step(world, HERE, world.folder, **changes)
 
 
 @on_posix
@@ -3438,8 +3757,14 @@ def test_the_action_s_command_line_runs_no_code_of_the_workspace(world: World) -
     assert not (world.folder / "was-here").exists()
 
 
-def test_the_action_s_process_gets_the_runner_s_signals_itself() -> None:
-    assert action_command().startswith("exec python3 -I -S ")
+each_action = pytest.mark.parametrize(
+    "folder", [pytest.param(HERE, id="action.yml"), pytest.param(HERE / "check", id="check/action.yml")]
+)
+
+
+@each_action
+def test_the_action_s_process_gets_the_runner_s_signals_itself(folder: Path) -> None:
+    assert action_command(folder).startswith("exec python3 -I -S ")
 
 
 def test_the_action_schedules_the_revocation_before_it_asks_for_a_token() -> None:
@@ -3448,8 +3773,9 @@ def test_the_action_schedules_the_revocation_before_it_asks_for_a_token() -> Non
     assert "crates_io_auth.py" in second
 
 
-def test_the_action_puts_no_expression_into_a_command_line() -> None:
-    assert "${{" not in action_command()
+@each_action
+def test_the_action_puts_no_expression_into_a_command_line(folder: Path) -> None:
+    assert "${{" not in action_command(folder)
 
 
 def run_hook(world: World, phase: str, **changes: str | None) -> Result:
