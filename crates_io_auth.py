@@ -38,7 +38,7 @@ import urllib.request
 from email.utils import parsedate_to_datetime
 from typing import IO, Any, Callable, Iterable, NamedTuple, NoReturn, TypeVar
 
-__version__ = "1.0.0"
+__version__ = "1.1.0"
 
 T = TypeVar("T")
 

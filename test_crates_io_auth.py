@@ -3,6 +3,7 @@
     python3 test_crates_io_auth.py              the demo: the script at work against a fake GitHub and a
                                                 fake registry on this machine
     python3 test_crates_io_auth.py serve PORT   the fakes alone, to try things out by hand
+    python3 test_crates_io_auth.py examples DIR write the documentation's YAML into files for linters
     python -m pytest                            the tests
 
 The tests run the shipped file as a process, over real sockets. The fakes do what the real servers do:
@@ -38,6 +39,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import textwrap
 import threading
 import time
 import urllib.parse
@@ -3884,6 +3886,92 @@ def test_without_python_the_post_hook_warns(world: World) -> None:
     assert result.log.startswith("##[warning]python3 is no longer available")
 
 
+# The documentation
+
+
+def examples() -> list[str]:
+    """Return the YAML of the README and of docs/, with values instead of its placeholders."""
+    blocks = []
+    for path in [HERE / "README.md", *sorted((HERE / "docs").glob("*.md"))]:
+        text = path.read_text(encoding="utf-8")
+        for block in re.findall("^```yaml\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+            block = block.replace("<owner>", "example").replace("<checksum>", "0" * 64)
+            blocks.append(textwrap.dedent(block.replace("<full-commit-hash>", "0" * 40)))
+    return blocks
+
+
+def whole_workflow(example: str) -> str:
+    """Return an example with all that a workflow needs around it."""
+    if example.startswith("- "):
+        example = "steps:\n" + textwrap.indent(example, "  ")
+    if example.startswith(("steps:", "permissions:\n")):
+        example = "jobs:\n  publish:\n    runs-on: ubuntu-latest\n" + textwrap.indent(example, "    ")
+    if "jobs:\n" not in example:
+        example += "jobs:\n  publish:\n    runs-on: ubuntu-latest\n    steps:\n      - run: cargo publish\n"
+    if not re.search("^on:", example, re.MULTILINE):
+        example = "on: push\n" + example
+    if not re.search("^permissions:", example, re.MULTILINE):
+        example = "permissions: {}\n" + example
+    return example
+
+
+def write_examples(folder: Path) -> int:
+    """Write each example into a file of its own: workflows where GitHub has them, and GitLab's jobs."""
+    (folder / ".github/workflows").mkdir(parents=True)
+    for number, example in enumerate(examples()):
+        if "\n  script:\n" in example:
+            (folder / f"gitlab-{number}.yml").write_text(example, encoding="utf-8")
+        else:
+            path = folder / f".github/workflows/{number}.yml"
+            path.write_text(whole_workflow(example), encoding="utf-8")
+    return 0
+
+
+def uses_of_the_actions(example: str) -> list[tuple[str, str, set[str]]]:
+    """Return for each use of an action of ours: its folder, what pins it, and the inputs that it is given."""
+    step = r"^( *)- uses: example/crates-io-auth(\S*)@(.*)\n((?:\1  .*\n)*)"
+    return [
+        (folder, pin, set(re.findall(r"^ *([a-z-]+):", rest.partition("with:\n")[2], re.MULTILINE)))
+        for _, folder, pin, rest in re.findall(step, example, re.MULTILINE)
+    ]
+
+
+def test_every_example_pins_this_version_and_gives_inputs_that_exist() -> None:
+    uses = [use for example in examples() for use in uses_of_the_actions(example)]
+    assert len(uses) == "".join(examples()).count("uses: example/crates-io-auth") > 10
+    for folder, pin, inputs in uses:
+        assert re.fullmatch("0{40} # v" + re.escape(script.__version__) + "(,.*)?", pin)
+        action = (HERE / folder.strip("/") / "action.yml").read_text().partition("\ninputs:")[2]
+        assert inputs <= set(re.findall("^  ([a-z-]+):", action.partition("\noutputs:")[0], re.MULTILINE))
+
+
+def test_the_examples_are_written_for_linters(tmp_path: Path) -> None:
+    folder = tmp_path / "new"
+    subprocess.run([sys.executable, __file__, "examples", str(folder)], check=True)
+    assert len(list(folder.glob("gitlab-*.yml"))) == 3
+    workflows = [path.read_text(encoding="utf-8") for path in (folder / ".github/workflows").iterdir()]
+    assert len(workflows) == len(examples()) - 3
+    for workflow in workflows:
+        keys = re.findall("^([a-z]+):", workflow, re.MULTILINE)
+        assert sorted(set(keys) - {"name"}) == ["jobs", "on", "permissions"]
+
+
+def test_troubleshooting_has_every_message() -> None:
+    documented = (HERE / "docs/troubleshooting.md").read_text(encoding="utf-8")
+    cells = re.findall(r"^\| (.+?) \|", documented, re.MULTILINE)
+    patterns = [".*".join(map(re.escape, cell.replace("`", "").split("…"))) for cell in cells]
+    messages = {
+        name: value.replace("`", "").strip().partition("\n")[0]
+        for name, value in vars(script).items()
+        if name.isupper() and isinstance(value, str) and "\n" in value
+    }
+    for name in ("ISSUED_ELSEWHERE", "ISSUED_ON_GITHUB", "PROVIDER_SET_UP", "ABOUT_READY", "EPILOG"):
+        del messages[name]  # none of them is about a problem
+    for name, first_line in messages.items():
+        text = re.sub(r"\{[a-z]+\}", "x", first_line)
+        assert any(re.match(pattern, text) for pattern in patterns), f"{name}: {first_line}"
+
+
 # The project's own workflows, and the demo
 
 
@@ -4112,7 +4200,7 @@ def serve(port: int, new_crates: list[str], without_publisher: list[str]) -> int
 
 
 def run_without_pytest(arguments: list[str]) -> int:
-    """Do what the command line says: the demo, or `serve`."""
+    """Do what the command line says: the demo, `serve` or `examples`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     commands = parser.add_subparsers(dest="command")
     serve_parser = commands.add_parser("serve", help="be a fake GitHub and a fake registry")
@@ -4123,7 +4211,11 @@ def run_without_pytest(arguments: list[str]) -> int:
     serve_parser.add_argument(
         "--no-publisher", action="append", default=[], metavar="CRATE", help="has no trusted publisher"
     )
+    examples_parser = commands.add_parser("examples", help="write the documentation's YAML into files")
+    examples_parser.add_argument("folder", type=Path)
     options = parser.parse_args(arguments)
+    if options.command == "examples":
+        return write_examples(options.folder)
     if options.command == "serve":
         return serve(options.port, options.new, options.no_publisher)
     return demo()
