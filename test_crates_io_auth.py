@@ -3543,6 +3543,8 @@ INDEX_FAULTS: dict[str, tuple[Fault, str]] = {
     "reset": (reset, "(attempt 4 of 4): "),
     "moved": (respond(302, Location="http://elsewhere"), "unknown: HTTP 302: redirects to http://elsewhere"),
     "portal": (respond(200, b"<html>Log in</html>"), "unknown: HTTP 200: not the expected body"),
+    "teapot": (respond(418, b'{"vers": "0.1.0"}'), 'unknown: HTTP 418: {"vers": "0.1.0"}'),
+    "unwritable": (refuse(500, "\u2192"), "HTTP 500: \\u2192"),
     "empty": (respond(200), "unknown: HTTP 200: not the expected body"),
     "list": (respond(200, b'["vers"]'), "unknown: HTTP 200: not the expected body"),
     "number": (respond(200, b'{"vers": 1}'), "unknown: HTTP 200: not the expected body"),
@@ -3557,7 +3559,8 @@ INDEX_FAULTS: dict[str, tuple[Fault, str]] = {
 @needs("cargo")
 def test_check_says_which_crates_it_could_not_find_out_about_and_why(world: World) -> None:
     world.registry.index_faults = {name: fault for name, (fault, _) in INDEX_FAULTS.items()}
-    result = check(world, {"alpha": "", **dict.fromkeys(INDEX_FAULTS, "")}, prelude=IMPATIENT)
+    prelude = IMPATIENT + "sys.stdout.reconfigure(encoding='latin-1')"  # as on Windows
+    result = check(world, {"alpha": "", **dict.fromkeys(INDEX_FAULTS, "")}, prelude=prelude)
     assert result.status == 1
     lines = {line.split()[0]: line for line in result.stdout.split("\n\n")[0].splitlines()}
     assert lines["alpha"].endswith("  ready")
@@ -3611,12 +3614,13 @@ def test_check_names_the_variable_if_the_index_is(world: World, index: str | Non
 
 @needs("cargo")
 def test_check_asks_crates_io_s_own_index_and_links_its_crates(world: World) -> None:
-    write_workspace(world.folder / "checked", {"alpha": ""})
+    write_workspace(world.folder / "checked", {})
+    write_workspace(world.folder / "a folder", {"alpha": ""})
     prelude = "assert script.CRATES_IO_INDEXES[0] == 'sparse+https://index.crates.io/'\n"
     prelude += f"script.CRATES_IO_INDEXES = ['sparse+{world.registry.url}/index/']"
-    result = check(world, {}, ("--manifest-path", str(world.folder / "checked/Cargo.toml")), prelude)
-    manifest = shlex.quote(str(world.folder / "checked/Cargo.toml"))
-    assert result.stdout.endswith(f"\n  cargo publish --workspace --manifest-path {manifest}\n")
+    result = check(world, {}, ("--manifest-path", str(world.folder / "a folder/Cargo.toml")), prelude)
+    command = f"cargo publish --workspace --manifest-path '{world.folder}/a folder/Cargo.toml'"
+    assert result.stdout.endswith(f"\n  {command}\n")
     assert "| [`alpha`](https://crates.io/crates/alpha) | 1.0.0 | ready |\n" in result.summary
 
 
