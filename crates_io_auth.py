@@ -1495,7 +1495,7 @@ Correct what is listed, and run this again."""
 
 ABOUT_READY = """
 Whether a trusted publisher matches can't be seen from outside: "ready" doesn't promise it. The credential
-provider finds out before anything is built.
+provider finds out before anything is built if none matches.
 """
 
 WITHOUT_WORKSPACE = """\

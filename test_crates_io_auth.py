@@ -3444,7 +3444,7 @@ def test_check_tells_what_is_published_what_is_ready_and_how_to_publish_it(world
         "",
         "Whether a trusted publisher matches can't be seen from outside: \"ready\" doesn't promise it. "
         "The credential",
-        "provider finds out before anything is built.",
+        "provider finds out before anything is built if none matches.",
         "",
         "To publish what is left:",
         "  cargo publish --workspace --exclude Core --registry local",
