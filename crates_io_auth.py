@@ -1647,9 +1647,12 @@ def state_of(crate: Crate, index: str, deadline: float) -> SafeText:
         return NEW
     if response.status in (401, 403):
         return render("unknown: the index needs a token, and check sends none: {text}", text=response.problem)
-    versions = [parse_json(line, "vers") for line in response.body.split(b"\n") if line]
-    # A response that is cut off at INDEX_BYTES ends in the middle of a line.
-    if not response.ok or not versions or not all(isinstance(version, str) for version in versions):
+    # http.client reads a body up to `max_bytes`, or up to where the connection ends, without a word.
+    size = len(response.body)
+    whole = size < INDEX_BYTES and response.headers.get("Content-Length", str(size)) == str(size)
+    versions = [parse_json(line, "vers") for line in response.body.split(b"\n") if line.strip()]
+    readable = versions and all(isinstance(version, str) for version in versions)
+    if not (response.ok and whole and readable):
         return render("unknown: {text}", text=response.problem)
     # The registry has no two versions that differ in build metadata only. A yanked one is there, too.
     found = crate.version.partition("+")[0] in [version.partition("+")[0] for version in versions]

@@ -3548,6 +3548,14 @@ INDEX_FAULTS: dict[str, tuple[Fault, str]] = {
     "empty": (respond(200), "unknown: HTTP 200: not the expected body"),
     "list": (respond(200, b'["vers"]'), "unknown: HTTP 200: not the expected body"),
     "number": (respond(200, b'{"vers": 1}'), "unknown: HTTP 200: not the expected body"),
+    "lost-end": (
+        send_bytes(b'HTTP/1.1 200 OK\r\nContent-Length: 60\r\n\r\n{"vers": "0.1.0"}\n'),
+        "unknown: HTTP 200: not the expected body",
+    ),
+    "too-long": (
+        respond(200, b'{"vers": "0.1.0"}\n' + b" " * (2**24 - 19) + b'\n{"vers": "1.0.0"}'),
+        "unknown: HTTP 200: not the expected body",
+    ),
     "cut-off": (
         respond(200, b'{"vers": "0.1.0"}\n' + b'{"vers": "1.0.0", "x": "%s"}' % (b"x" * 17 * 2**20)),
         "unknown: HTTP 200: not the expected body",
