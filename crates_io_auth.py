@@ -15,13 +15,14 @@ revocation, the commands `main` and `post`, cargo's credential provider, and the
 
 from __future__ import annotations
 
-import argparse
 import base64
 import contextlib
 import functools
 import hashlib
 import http.client
+import itertools
 import json
+import math
 import os
 import random
 import re
@@ -36,7 +37,7 @@ import time
 import urllib.parse
 import urllib.request
 from email.utils import parsedate_to_datetime
-from typing import IO, Any, Callable, Iterable, NamedTuple, NoReturn, TypeVar
+from typing import IO, Any, Callable, Iterable, NamedTuple, TypeVar
 
 __version__ = "1.1.0"
 
@@ -45,20 +46,20 @@ T = TypeVar("T")
 CRATES_IO = "https://crates.io"
 TOKENS_PATH = "/api/v1/trusted_publishing/tokens"
 
-ISSUE_SECONDS = 114  # for all attempts to get an access token: 150 with what may follow below
-REVOKE_SECONDS = 150  # for all attempts of `post` to revoke one
-CLEANUP_SECONDS = 30  # for revoking what a command got before it fails
-CHECK_SECONDS = 150  # for cargo, and again for all that `check` asks an index
 REQUEST_SECONDS = 30  # for one request, from looking up the host to the last byte
 BACKOFF_SECONDS = (1, 2, 4)  # between four attempts
 RETRY_AFTER_SECONDS = 30  # the longest pause that a server can ask for
 LATE_SECONDS = 6  # for a late access token; GitHub kills a cancelled step after 10
-LIFETIME_SECONDS = 30 * 60  # of crates.io's access tokens, which don't say it themselves
+CLEANUP_SECONDS = 30  # for revoking what a command got before it failed
+ISSUE_SECONDS = 150 - LATE_SECONDS - CLEANUP_SECONDS  # for all attempts to get an access token
+REVOKE_SECONDS = 150  # for all attempts to revoke an access token at the end of the job
+CHECK_SECONDS = 150  # for each run of cargo, and for all requests to an index together
+LIFETIME_SECONDS = 30 * 60  # of crates.io's access tokens, whose responses don't tell it
 FRESH_SECONDS = 25 * 60  # the age up to which an access token is used for one more upload
 CLOCK_SKEW_SECONDS = 60  # that crates.io tolerates in an identity token
 RESPONSE_BYTES = 1024 * 1024
-INDEX_BYTES = 16 * RESPONSE_BYTES  # web-sys has thousands of features, in each of its versions
-INDEX_REQUESTS = 32  # at once
+INDEX_BYTES = 16 * RESPONSE_BYTES  # an index has all versions in one file, and web-sys's is larger than 1 MiB
+INDEX_REQUESTS = 32  # in parallel
 
 CANCEL_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
@@ -73,8 +74,8 @@ def sanitize(text: object, secrets: Iterable[str] = ()) -> SafeText:
     """Return untrusted text as a part of one line, at most 500 characters long.
 
     It can't start a line, move the cursor, or hold a command of a CI system (`##[`, `##vso[`,
-    `##teamcity[`). The given secrets, whatever has the form of a token, and what stands before an `@`,
-    which is where a URL has its password, become `***`.
+    `##teamcity[`). The given secrets, whatever has the form of a token, and everything before the last `@`,
+    because a URL can have a password there, become `***`.
     """
     line = "".join(character if character.isprintable() else "?" for character in " ".join(str(text).split()))
     for secret in filter(None, secrets):
@@ -94,6 +95,11 @@ def render(template: str, **values: object) -> SafeText:
     return SafeText(template.format(**texts))
 
 
+def first_line(text: SafeText) -> SafeText:
+    """Return what happened, without the lines that say what to do about it."""
+    return SafeText(text.partition("\n")[0])
+
+
 class AuthError(Exception):
     """A failure with a message that tells the user what happened, why, and what to do."""
 
@@ -105,7 +111,7 @@ class AuthError(Exception):
 
 
 class AuthWarning(AuthError):
-    """A failure that leaves nothing for the user to do at once."""
+    """A failure that is shown as a warning, because it resolves itself."""
 
     level = "warning"
 
@@ -120,12 +126,12 @@ class TransientError(Exception):
         self.retry_after = retry_after
 
 
-def log(text: str) -> None:
-    """Print lines on stderr, if it is open: stdout is for the access token."""
-    # release-plz and cargo-workspaces take a publish for failed if its stderr contains "error:".
-    lines = text.replace("error:", "error").split("\n")
+def log(template: str, **values: object) -> None:
+    """Print a message on stderr, if it is open: stdout is for the access token."""
+    # release-plz and cargo-workspaces treat a publish as failed if its stderr contains "error:".
+    text = render(template, **values).replace("error:", "error").replace("\n", "\ncrates-io-auth: ")
     with contextlib.suppress(OSError):
-        print("\n".join(f"crates-io-auth: {line}" for line in lines), file=sys.stderr, flush=True)
+        print(f"crates-io-auth: {text}", file=sys.stderr, flush=True)
 
 
 # Cancellation
@@ -136,20 +142,20 @@ class Cancelled(BaseException):
 
 
 def cancel(*_: object) -> None:
-    """Raise Cancelled for the first signal alone, so that no other one interrupts the clean-up."""
+    """Raise Cancelled, and ignore further signals, so that they can't interrupt the clean-up."""
     ignore_cancellation()
     raise Cancelled
 
 
 def ignore_cancellation() -> None:
-    """Let nothing but SIGKILL interrupt this process any more."""
+    """Ignore SIGINT, SIGTERM and SIGHUP from now on."""
     for number in CANCEL_SIGNALS:
         # Not SIG_IGN: Python would print a traceback for a second signal that is already pending.
         signal.signal(number, lambda *_: None)
 
 
 def leave_signals_to_main_thread() -> None:
-    """Block the signals in another thread: one that it got would not wake the main thread."""
+    """Block the signals in another thread: the system may deliver one there, and not wake the main thread."""
     if sys.platform != "win32":
         signal.pthread_sigmask(signal.SIG_BLOCK, CANCEL_SIGNALS)
 
@@ -190,7 +196,7 @@ def parse_url(url: str) -> re.Match[str]:
 def registry_url(text: str) -> str:
     """Return a registry's URL: with a scheme, https by default, and without a slash at its end.
 
-    Raises AuthError if it is not a registry's.
+    Raises AuthError for a URL that no registry can have.
     """
     parts = parse_url(text if "://" in text else f"https://{text}")
     if parts["query"]:
@@ -199,7 +205,7 @@ def registry_url(text: str) -> str:
 
 
 def default_registry() -> str:
-    """Return the registry of the input `url`, as it is written there, or crates.io."""
+    """Return the input `url` as it is written in the workflow, or the URL of crates.io."""
     return os.environ.get("INPUT_URL") or CRATES_IO
 
 
@@ -216,8 +222,9 @@ def parse_json(text: str | bytes, *path: str | int) -> Any:
     try:
         if isinstance(text, bytes):
             text = text.decode()
-        check_nesting(text)
-        value = json.loads(text, parse_int=parse_json_integer)
+        if nesting_depth(text) > 100:
+            return None
+        value = json.loads(text, parse_int=float)  # int takes seconds for a million digits
         for key in path:
             value = value[key]
         return value
@@ -225,24 +232,17 @@ def parse_json(text: str | bytes, *path: str | int) -> Any:
         return None
 
 
-def check_nesting(text: str) -> None:
-    """Raise ValueError for deeply nested JSON, which can exhaust the stack of the interpreter."""
-    depth = 0
-    for token in re.finditer(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[{]|[]}]', text, re.DOTALL):
-        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
-        if depth > 100:
-            raise ValueError("nested too deeply")
-
-
-def parse_json_integer(digits: str) -> int:
-    """Return an integer. Raises ValueError for a long one, which can take seconds to convert."""
-    if len(digits) > 20:
-        raise ValueError("integer too long")
-    return int(digits)
+def nesting_depth(text: str) -> int:
+    """Return how deeply JSON text is nested, which can exhaust the stack of the interpreter."""
+    brackets = re.sub(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[^][{}"]+', "", text, flags=re.DOTALL)
+    return max(itertools.accumulate(1 if bracket in "[{" else -1 for bracket in brackets), default=0)
 
 
 def is_secret(value: object) -> bool:
-    """Tell whether a value is visible ASCII without quotes, which can't start a header, line or command."""
+    """Tell whether a value is visible ASCII without double quotes and backslashes.
+
+    It can't end a line, a header or a string, wherever it is sent or written.
+    """
     return isinstance(value, str) and re.fullmatch(r"[!#-[\]-~]+", value) is not None
 
 
@@ -263,8 +263,9 @@ def secret_in(variable: str) -> str:
 # Requests
 
 REDIRECTED = """\
-{host} redirects to {location}
-A secret is never sent to another address. If the registry has moved, use its new URL."""
+{host} sent a redirect: {problem}
+Redirects are never followed, so that no secret reaches another address. If the registry has moved, use
+its new URL."""
 
 UNTRUSTED_CERTIFICATE = """\
 The certificate of {host} is not trusted: {reason}
@@ -315,9 +316,9 @@ class Response(NamedTuple):
         return 200 <= self.status < 300
 
     @property
-    def transient(self) -> bool:
-        """Whether another attempt can succeed. A success without the expected body isn't the server's own."""
-        return self.ok or self.status in (408, 429) or self.status >= 500
+    def refused(self) -> bool:
+        """Whether the server has refused the request, and would refuse it again."""
+        return 400 <= self.status < 500 and self.status not in (408, 429)
 
     @property
     def problem(self) -> SafeText:
@@ -330,28 +331,26 @@ class Response(NamedTuple):
             text = parse_json(self.body, "errors", 0, "detail") or self.body.decode(errors="replace")
         return render("HTTP {status}: {text}", status=self.status, text=self.request.sanitize(text))
 
-    def error(self) -> AuthError | TransientError:
-        """Return the error for a failure that isn't a refusal."""
-        if 300 <= self.status < 400:
-            location = self.request.sanitize(self.headers["Location"])
-            return AuthError(REDIRECTED, host=self.request.host, location=location)
-        return self.transient_error()
-
     def transient_error(self) -> TransientError:
+        """Return the error for a response that another attempt can better."""
         seconds = parse_retry_after(self.headers.get("Retry-After", ""))
         return TransientError(self.request.host, self.problem, seconds)
+
+    def error(self) -> AuthError | TransientError:
+        """Return the error for a response that is neither the expected one nor a refusal."""
+        if 300 <= self.status < 400:
+            return AuthError(REDIRECTED, host=self.request.host, problem=self.problem)
+        return self.transient_error()
 
 
 def parse_retry_after(value: str) -> float | None:
     """Return the seconds that a Retry-After header asks for, as a number or a date; None if it doesn't."""
-    try:
-        if re.fullmatch("[0-9]+", value):
-            seconds = float(value)
-        else:
-            seconds = parsedate_to_datetime(value).timestamp() - time.time()
-    except Exception:  # Python 3.8 raises UnboundLocalError for "1 Jan 2001 00.00.00.00"
-        return None
-    return min(seconds, RETRY_AFTER_SECONDS) if seconds >= 0 else None
+    with contextlib.suppress(Exception):  # Python 3.8 raises UnboundLocalError for "1 Jan 2001 00.00.00.00"
+        digits = re.fullmatch("[0-9]+", value)
+        seconds = float(value) if digits else parsedate_to_datetime(value).timestamp() - time.time()
+        if seconds >= 0:
+            return min(seconds, RETRY_AFTER_SECONDS)
+    return None
 
 
 @functools.lru_cache(maxsize=None)
@@ -372,7 +371,7 @@ def build_opener() -> urllib.request.OpenerDirector:
     return opener
 
 
-def transfer(request: Request) -> Response:
+def open_url(request: Request) -> Response:
     """Send a request and return the response. Raises AuthError or TransientError."""
     headers = {"User-Agent": f"crates-io-auth/{__version__}"}
     data = None
@@ -384,7 +383,10 @@ def transfer(request: Request) -> Response:
     try:
         outgoing = urllib.request.Request(request.url, data, headers, method=request.method)
         with build_opener().open(outgoing) as response:
-            return Response(request, response.status, response.headers, response.read(request.max_bytes))
+            body = response.read(request.max_bytes)
+            if response.length or len(body) == request.max_bytes:  # http.client reports neither
+                raise TransientError(request.host, SafeText("the response is cut off or too long"))
+            return Response(request, response.status, response.headers, body)
     except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         if isinstance(reason, ssl.SSLCertVerificationError):
@@ -394,25 +396,25 @@ def transfer(request: Request) -> Response:
         raise TransientError(request.host, text) from None
 
 
-class Transfer(threading.Thread):
-    """A request that is sent on a thread of its own.
+class RequestThread(threading.Thread):
+    """A thread that sends one request, so that the whole of it can be limited.
 
-    Only so can the whole of it be limited: a socket's time-out starts anew with each byte. The outcome
-    stays here, so that an access token isn't lost when its response comes late.
+    A socket's timeout isn't enough: it starts again with each byte. The outcome stays here, so that an access
+    token isn't lost if it comes late.
     """
 
     def __init__(self, request: Request) -> None:
         super().__init__(daemon=True)
         parse_url(request.url)
-        build_opener()  # loading the certificates takes no time of the request's
+        build_opener()  # load the certificates before the clock starts
         self.request = request
         self.outcome: Response | Exception | None = None
-        self.finished = threading.Event()
+        self.finished = threading.Event()  # not join, which a signal can spoil (python/cpython#90882)
 
     def run(self) -> None:
         leave_signals_to_main_thread()
         try:
-            self.outcome = transfer(self.request)
+            self.outcome = open_url(self.request)
         except Exception as error:
             self.outcome = error
         self.finished.set()
@@ -432,31 +434,31 @@ def send(request: Request, deadline: float) -> Response:
 
     The deadline is in seconds of time.monotonic. Raises AuthError or TransientError.
     """
-    sending = Transfer(request)
-    sending.start()
-    return sending.response(deadline)
+    thread = RequestThread(request)
+    thread.start()
+    return thread.response(deadline)
 
 
 def with_retries(attempt: Callable[[], T], deadline: float) -> T:
-    """Return what one of four attempts returns, the last of which begins before the deadline.
+    """Return what one of four attempts returns. No attempt starts after the deadline.
 
-    Raises what is not a TransientError at once, and AuthError after the last attempt.
+    Raises AuthError after the last attempt, and anything but a TransientError at once.
     """
     attempts = len(BACKOFF_SECONDS) + 1
-    number = 1
-    while True:
+    for number, backoff in enumerate([*BACKOFF_SECONDS, math.inf], start=1):
         try:
             return attempt()
         except TransientError as error:
-            context = {"host": error.host, "reason": error.reason, "attempts": attempts}
-            seconds = error.retry_after
-            if seconds is None:
-                seconds = BACKOFF_SECONDS[min(number, attempts - 1) - 1] * random.uniform(0.75, 1.25)
-            if number == attempts or time.monotonic() + seconds >= deadline:
-                raise AuthError(NO_RESPONSE, number=number, **context) from None
-            number += 1
-            log(render(RETRYING, seconds=round(seconds, 1), number=number, **context))
-            time.sleep(seconds)
+            failure = error
+        seconds = failure.retry_after
+        if seconds is None:
+            seconds = backoff * random.uniform(0.75, 1.25)
+        if number == attempts or time.monotonic() + seconds >= deadline:
+            break
+        values = {"host": failure.host, "reason": failure.reason, "attempts": attempts}
+        log(RETRYING, seconds=round(seconds, 1), number=number + 1, **values)
+        time.sleep(seconds)
+    raise AuthError(NO_RESPONSE, host=failure.host, reason=failure.reason, number=number, attempts=attempts)
 
 
 # Identity tokens
@@ -472,7 +474,7 @@ Request it for the audience {audience}, or correct the registry's URL (--url, IN
 
 EXPIRED = """\
 The identity token in {variable} has expired
-It was valid until {expired} UTC. Start a new job to get a new one. Nothing was sent."""
+It was valid until {expired}. Start a new job to get a new one. Nothing was sent."""
 
 
 def claims_of(identity_token: str) -> dict[str, Any]:
@@ -491,15 +493,15 @@ def audiences_of(claims: dict[str, Any]) -> list[str]:
 
 
 def has_expired(claims: dict[str, Any]) -> bool:
-    """Tell whether an identity token has expired for a registry that tolerates CLOCK_SKEW_SECONDS."""
+    """Tell whether an identity token has expired, allowing for CLOCK_SKEW_SECONDS."""
     expires = claims.get("exp")
-    return isinstance(expires, (int, float)) and expires + CLOCK_SKEW_SECONDS < time.time()
+    return isinstance(expires, float) and expires + CLOCK_SKEW_SECONDS < time.time()
 
 
 def format_time(seconds: float) -> str:
-    """Return the hour and the minute, in UTC, of a time in seconds since the epoch."""
+    """Return the date and the time, in UTC, of a time in seconds since the epoch."""
     try:
-        return time.strftime("%H:%M", time.gmtime(seconds))
+        return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
     except (OverflowError, ValueError, OSError):  # it comes from outside
         return "an unknown time"
 
@@ -531,22 +533,21 @@ The environment of this step isn't usable: {reason}
 Fix this, and run it again."""
 
 ISSUED_ELSEWHERE = """\
-Got an access token from {registry}, valid for 30 minutes (until {expires} UTC).
+Got an access token from {registry}, valid for 30 minutes (until {expires}).
 It is on stdout, and nothing masks it: keep it out of the log.
 Revoke it at the end of the job: crates_io_auth.py post"""
 
 ISSUED_ON_GITHUB = """\
-Got an access token from {registry}, valid for 30 minutes (until {expires} UTC).
+Got an access token from {registry}, valid for 30 minutes (until {expires}).
 It is masked in this log, set as the output `token`, and revoked when the job ends."""
 
 
 class CI:
-    """Any CI system, or a shell. What differs from system to system is here and in the classes below."""
+    """Any CI system, or a shell. A class for each other system overrides what is different there."""
 
-    single_use = True  # there is one identity token for a job, and the registry accepts it once
+    single_use = True  # a job has one identity token, and the registry accepts it once: no test exchange
     issued_message = ISSUED_ELSEWHERE
-    output_name = "stdout"
-    always_has_record = False  # nobody knows whether `main` has run before `post`
+    always_has_record = False  # `post` can be run without `main`, so a missing record is no warning
 
     def identity_token(self, audience: str, deadline: float) -> str:
         """Return an identity token from the variable that is named after the audience.
@@ -569,9 +570,9 @@ class CI:
         return token
 
     def mask(self, secret: str) -> None:
-        """Hide a secret in everything that is printed later. Raises OSError if that is impossible."""
+        """Hide a secret in everything that is printed later, where the log can do that. Raises OSError."""
 
-    def annotate(self, level: str, message: str) -> None:
+    def annotate(self, level: str, message: SafeText) -> None:
         """Show an error or a warning."""
         with contextlib.suppress(OSError):
             print(f"crates-io-auth: {level}: {message}", file=sys.stderr, flush=True)
@@ -595,19 +596,20 @@ class CI:
         name = hashlib.sha256(os.fsencode(job)).hexdigest()[:32] if job else "no-job-id"
         return os.path.join(folder, f"{name}.jsonl")
 
-    def open_output(self) -> IO[bytes]:
-        """Return the file that `output_line` is written to. Raises AuthError or OSError."""
-        return os.fdopen(os.dup(1), "wb", 0)
+    def check_output(self) -> None:
+        """Raise AuthError or OSError if an access token could not be handed over."""
+        os.fstat(1)
 
-    def output_line(self, token: str) -> str:
-        """Return the line that hands over an access token."""
-        return f"{token}\n"
+    def hand_over(self, token: str) -> None:
+        """Give an access token to the later commands of the job. Raises AuthError or OSError."""
+        with open(1, "wb", buffering=0, closefd=False) as stdout:
+            write_line(stdout, f"{token}\n", "stdout")
 
     def set_output(self, name: str, value: str) -> None:
-        """Set an output of the step. Raises AuthError or OSError."""
+        """Set an output of the step, where there is such a thing. Raises AuthError or OSError."""
 
-    def summarize(self, text: str) -> None:
-        """Add Markdown to the summary of the step."""
+    def summarize(self, markdown: str) -> None:
+        """Add to the summary of the step, where there is such a thing."""
 
 
 class GitHubActions(CI):
@@ -618,8 +620,7 @@ class GitHubActions(CI):
 
     single_use = False
     issued_message = ISSUED_ON_GITHUB
-    output_name = "GITHUB_OUTPUT"
-    always_has_record = True  # `post` runs after `main`
+    always_has_record = True  # the post step runs after `main`
 
     def endpoint(self) -> tuple[str, str]:
         """Return the URL for identity tokens, and the bearer token for it. Raises AuthError.
@@ -651,7 +652,7 @@ class GitHubActions(CI):
     def mask(self, secret: str) -> None:
         print("::add-mask::" + secret.replace("%", "%25"), file=sys.stderr, flush=True)
 
-    def annotate(self, level: str, message: str) -> None:
+    def annotate(self, level: str, message: SafeText) -> None:
         # The log shows the message without its title; the title is for the page of the run.
         text = message.replace("%", "%25").replace("\n", "%0A")
         with contextlib.suppress(OSError):
@@ -676,19 +677,19 @@ class GitHubActions(CI):
     def record_path(self) -> str:
         return os.path.join(self.path("RUNNER_TEMP"), "crates-io-auth.jsonl")
 
-    def open_output(self) -> IO[bytes]:
-        return self.open_runner_file("GITHUB_OUTPUT")
+    def check_output(self) -> None:
+        self.open_runner_file("GITHUB_OUTPUT").close()
 
-    def output_line(self, token: str) -> str:
-        return f"token={token}\n"
+    def hand_over(self, token: str) -> None:
+        self.set_output("token", token)
 
     def set_output(self, name: str, value: str) -> None:
-        with self.open_output() as output:
-            write_line(output, f"{name}={value}\n", self.output_name)
+        with self.open_runner_file("GITHUB_OUTPUT") as output:
+            write_line(output, f"{name}={value}\n", "GITHUB_OUTPUT")
 
-    def summarize(self, text: str) -> None:
+    def summarize(self, markdown: str) -> None:
         with contextlib.suppress(OSError, AuthError), self.open_runner_file("GITHUB_STEP_SUMMARY") as summary:
-            summary.write(text.encode())
+            summary.write(markdown.encode())
 
 
 def detect_ci() -> CI:
@@ -721,8 +722,8 @@ class IssuedToken(NamedTuple):
 
     registry: str  # its URL
     token: str
-    issued_at: int  # in seconds since the epoch, and not later than the registry has it
-    reusable: bool  # whether an upload may use it; the preflight's may not be used again
+    issued_at: float  # in seconds since the epoch, and no later than the registry's own time
+    reusable: bool  # whether an upload may use it; a test token is revoked at once
 
 
 def check_owner(path: str, status: os.stat_result, kind: int) -> None:
@@ -734,14 +735,15 @@ def check_owner(path: str, status: os.stat_result, kind: int) -> None:
 
 
 def write_line(file: IO[bytes], line: str, name: str) -> None:
-    """Write a line with one system call, so that no other process comes between. Raises AuthError."""
+    """Write a line with one system call, so that lines of several processes don't mix. Raises AuthError."""
     content = os.fsencode(line)
     try:
-        written = file.write(content)
+        if file.write(content) == len(content):
+            return
+        reason: object = "only a part of a line could be written"
     except OSError as error:
-        raise AuthError(UNUSABLE_ENVIRONMENT, reason=f"{name}: {error.strerror}") from None
-    if written != len(content):
-        raise AuthError(UNUSABLE_ENVIRONMENT, reason=f"{name} takes only a part of a line")
+        reason = error.strerror
+    raise AuthError(UNUSABLE_ENVIRONMENT, reason=f"{name}: {reason}")
 
 
 class Record:
@@ -755,23 +757,19 @@ class Record:
         self.path = path
 
     def open(self, flags: int = 0) -> IO[bytes]:
-        """Open the file, which must be the user's own, and close it to others.
+        """Open the file, which must be the user's own, and take all rights from others.
 
-        Raises FileNotFoundError if it is missing and O_CREAT isn't among the flags.
+        Raises FileNotFoundError if it is missing, unless O_CREAT is among the flags and its folder exists.
         """
         for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"):  # each is missing on some systems
             flags |= getattr(os, name, 0)
         try:
             file = os.fdopen(os.open(self.path, flags | os.O_RDWR, 0o600), "r+b", 0)
-        except OSError as error:
-            if isinstance(error, FileNotFoundError) and not flags & os.O_CREAT:
-                raise
-            raise AuthError(UNSAFE_RECORD, path=self.path, reason=error.strerror) from None
-        try:
-            check_owner(self.path, os.fstat(file.fileno()), stat.S_IFREG)
-        except AuthError:
-            file.close()
+        except FileNotFoundError:
             raise
+        except OSError as error:
+            raise AuthError(UNSAFE_RECORD, path=self.path, reason=error.strerror) from None
+        check_owner(self.path, os.fstat(file.fileno()), stat.S_IFREG)
         if sys.platform != "win32":
             os.fchmod(file.fileno(), 0o600)
         return file
@@ -787,25 +785,25 @@ class Record:
             # It begins with a line break, too: a full disk may have cut off the line before.
             write_line(file, f"\n{line}\n", self.path)
 
-    def lines(self) -> list[tuple[int, bytes]]:
-        """Return the lines that are not blank, with their offsets. A missing record has none."""
+    def lines(self) -> list[tuple[IssuedToken | None, int, int]]:
+        """Return what each line holds that is not blank, where it starts, and its length, in bytes.
+
+        A damaged line holds None. A missing file has no lines.
+        """
         try:
             with self.open() as file:
                 content = file.read()
         except FileNotFoundError:
             return []
-        return [(line.start(), line[0]) for line in re.finditer(rb"[^\n]+", content) if line[0].strip()]
+        lines = re.finditer(rb"\S[^\n]*", content)
+        return [(parse_record_line(line[0]), line.start(), len(line[0])) for line in lines]
 
     def tokens(self) -> list[IssuedToken]:
-        """Return the access tokens in the file, without the lines that are damaged."""
-        return [token for token in (parse_record_line(line) for _, line in self.lines()) if token]
-
-    def damaged(self) -> bool:
-        """Tell whether a line of the file can't be read."""
-        return any(parse_record_line(line) is None for _, line in self.lines())
+        """Return the access tokens in the file."""
+        return [issued for issued, _, _ in self.lines() if issued]
 
     def fresh_token(self, registry: str) -> IssuedToken | None:
-        """Return an access token of a registry that can be used for one more upload, if there is one."""
+        """Return an access token for a registry that can be used for one more upload, if there is one."""
         now = time.time()
         for issued in self.tokens():
             fresh = issued.issued_at <= now < issued.issued_at + FRESH_SECONDS
@@ -815,12 +813,11 @@ class Record:
 
     def remove(self, issued: IssuedToken) -> None:
         """Overwrite the lines of an access token with blanks."""
-        for offset, line in self.lines():
-            found = parse_record_line(line)
+        for found, start, length in self.lines():
             if found and (found.registry, found.token) == (issued.registry, issued.token):
                 with self.open() as file:
-                    file.seek(offset)
-                    write_line(file, " " * len(line), self.path)
+                    file.seek(start)
+                    write_line(file, " " * length, self.path)
 
 
 def parse_record_line(line: bytes) -> IssuedToken | None:
@@ -829,8 +826,8 @@ def parse_record_line(line: bytes) -> IssuedToken | None:
     if not isinstance(values, dict) or set(values) != set(IssuedToken._fields):
         return None
     issued = IssuedToken(**values)
-    valid = is_secret(issued.registry) and is_secret(issued.token)
-    return issued if valid and type(issued.issued_at) is int and type(issued.reusable) is bool else None
+    valid = [type(value) for value in issued] == [str, str, float, bool] and is_secret(issued.token)
+    return issued if valid else None
 
 
 # The exchange, and the revocation
@@ -843,15 +840,17 @@ STILL_UNANSWERED = """\
 {host} hasn't responded to a request for an access token, and may still issue one. Nobody holds that token, \
 and it expires by itself after 30 minutes."""
 
+REVOCATION_REFUSED = "{host} refused to revoke an access token: {problem}"
+
 NOT_REVOKED = """\
-Couldn't revoke an access token. It expires by itself, on crates.io 30 minutes after it was issued.
+Couldn't revoke an access token
   {problems}
-To revoke it now, run `crates_io_auth.py post`."""
+You can leave it: it expires by itself, on crates.io 30 minutes after it was issued."""
 
 GITHUB_ISSUER = "https://token.actions.githubusercontent.com"
 GITLAB_ISSUER = "https://gitlab.com"
 
-# The claims that a trusted publisher is compared with, in the words of its form on crates.io.
+# The claims that crates.io compares with a trusted publisher, in the words of its form.
 CLAIMS = {
     "repository": "repository",
     "repository_owner_id": "repository owner ID",
@@ -859,21 +858,19 @@ CLAIMS = {
     "project_path": "project",
     "ci_config_ref_uri": "CI file",
     "environment": "environment",
-    "event_name": "event",
 }
 
 
-def describe_claims(claims: dict[str, Any], audience: str, names: Iterable[str]) -> list[str]:
-    """Return a line for each claim, and for an unusual issuer or audience, as crates.io compares it."""
+def describe_claims(claims: dict[str, Any], audience: str) -> list[str]:
+    """Return a line for each claim as crates.io compares it, and for an unusual issuer or audience."""
     lines = []
-    for name in names:
+    for name, words in CLAIMS.items():
         value = claims.get(name)
-        if isinstance(value, str) and name == "workflow_ref":
-            value = value.partition("@")[0].rpartition("/")[2]
-        elif isinstance(value, str) and name == "ci_config_ref_uri":
-            value = value.partition("@")[0].partition("//")[2]
-        if value is not None or name == "environment":
-            lines.append(f"- {CLAIMS[name]}: {value or '(none)'}")
+        if value and name.endswith(("workflow_ref", "ref_uri")):
+            # octo/crate/.github/workflows/release.yml@main, or gitlab.com/octo/crate//.gitlab-ci.yml@main
+            value = re.sub(r"^.*(//|/\.github/workflows/)|@.*$", "", str(value))
+        if value or name == "environment":
+            lines.append(f"- {words}: {value or '(none)'}")
     if claims.get("iss", GITHUB_ISSUER) not in (GITHUB_ISSUER, GITLAB_ISSUER):
         lines.append(f"- issuer: {claims['iss']}")
     if audience not in audiences_of(claims):
@@ -882,26 +879,26 @@ def describe_claims(claims: dict[str, Any], audience: str, names: Iterable[str])
 
 
 def explain_refusal(problem: str, claims: dict[str, Any], registry: str) -> list[str]:
-    """Return what to say beside the registry's own words: no more than they leave open.
+    """Return what helps beside the registry's own words, and isn't said in them.
 
     https://github.com/rust-lang/crates.io/tree/main/src/controllers/trustpub
     """
     audience = audience_of(registry)
     if "already been used" in problem:
         return ["An identity token can be exchanged only once. Start a new job to get a new one."]
-    if "decode JWT" in problem and has_expired(claims):
-        return [f"It expired at {format_time(claims['exp'])} UTC. Start a new job to get a new one."]
-    if "decode JWT" in problem and audience not in audiences_of(claims):
-        return [f"It is for the audience {', '.join(audiences_of(claims))}, not for {audience}."]
-    if "decode JWT" in problem:
+    if "decode JWT" in problem:  # for three causes that it doesn't tell apart
+        if has_expired(claims):
+            return [f"It expired at {format_time(claims['exp'])}. Start a new job to get a new one."]
+        if audience not in audiences_of(claims):
+            return [f"It is for the audience {', '.join(audiences_of(claims))}, not for {audience}."]
         return ["It hasn't expired and has the right audience, so its signature must be wrong."]
     if "JWT issuer" in problem:
         supported = f"GitHub Actions ({GITHUB_ISSUER}) and GitLab ({GITLAB_ISSUER})"
         return [f"It is from the issuer {claims.get('iss')}. crates.io supports {supported}."]
     if "event trigger" in problem:
-        return describe_claims(claims, audience, ["event_name"])
+        return [f"- event: {claims.get('event_name')}"]
     lines = ["A trusted publisher of the crate must match what the identity token claims:"]
-    lines += describe_claims(claims, audience, CLAIMS)
+    lines += describe_claims(claims, audience)
     if claims.get("job_workflow_ref") not in (None, claims.get("workflow_ref")):
         lines.append("The job is in a reusable workflow: the file of the workflow that calls it counts.")
     lines.append(f"Compare this with the crate's settings, {registry}/crates/<crate>/settings.")
@@ -911,119 +908,109 @@ def explain_refusal(problem: str, claims: dict[str, Any], registry: str) -> list
     return lines
 
 
-class Exchange(NamedTuple):
-    """A request for an access token."""
+class Exchange(RequestThread):
+    """A request that exchanges an identity token for an access token."""
 
-    transfer: Transfer
-    registry: str
-    reusable: bool
-    started_at: int  # in seconds since the epoch
+    def __init__(self, registry: str, identity_token: str, reusable: bool) -> None:
+        super().__init__(Request("POST", registry + TOKENS_PATH, body={"jwt": identity_token}))
+        self.registry = registry
+        self.reusable = reusable
+        self.started_at = int(time.time())
 
     def issued_token(self) -> IssuedToken | None:
         """Return the access token in the response, if it has come and holds one."""
-        response = self.transfer.outcome
+        response = self.outcome
         token = parse_json(response.body, "token") if isinstance(response, Response) and response.ok else None
-        return (
-            IssuedToken(self.registry, str(token), self.started_at, self.reusable)
-            if is_secret(token)
-            else None
-        )
+        if not is_secret(token):
+            return None
+        return IssuedToken(self.registry, str(token), self.started_at, self.reusable)
 
 
 class AccessTokens:
-    """The access tokens that this process gets. They are revoked if the `with` block fails.
+    """The access tokens that this process gets. They are recorded, and revoked if the `with` block fails.
 
-    `mask` hides a secret from the log before anything else can print it.
+    `mask` hides a secret in the log before anything else can print it.
     """
 
     def __init__(self, ci: CI, record: Record, mask: Callable[[str], None]) -> None:
         self.ci = ci
         self.record = record
         self.mask = mask
-        self.exchanges: list[Exchange] = []
+        self.exchanges: list[Exchange] = []  # those that can still bring an access token
         self.issued: list[IssuedToken] = []
 
     def __enter__(self) -> AccessTokens:
         return self
 
     def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
-        ignore_cancellation()  # a token that isn't in the record can be recorded or revoked only here and now
+        ignore_cancellation()  # no later process knows of an access token that isn't in the record yet
         unrecorded = self.receive_late_tokens()
         tokens = self.issued if failure else unrecorded
-        problems = self.revoke(tokens)
+        problems = revoke_all(tokens, self.record, CLEANUP_SECONDS)
         log_revoked(len(tokens) - len(problems))
         if problems:
-            log(render(NOT_REVOKED, problems=problems))
+            log(NOT_REVOKED, problems=problems)
 
     def get(self, registry: str, reusable: bool = True) -> IssuedToken:
-        """Return a new access token, which is in the record. Raises AuthError or OSError."""
+        """Exchange an identity token for an access token. Raises AuthError or OSError.
+
+        Each attempt uses a new identity token, if the CI system issues one: if the response to an attempt was
+        lost, the registry may have accepted its identity token, and accepts none twice.
+        """
         self.record.create()  # before a token is issued that could not be recorded
         deadline = time.monotonic() + ISSUE_SECONDS
-        return with_retries(lambda: self.exchange(registry, reusable, deadline), deadline)
 
-    def exchange(self, registry: str, reusable: bool, deadline: float) -> IssuedToken:
-        """Exchange an identity token. Raises AuthError if it is refused, or TransientError.
+        def attempt() -> IssuedToken:
+            identity_token = self.ci.identity_token(audience_of(registry), deadline)
+            self.mask(identity_token)
+            exchange = Exchange(registry, identity_token, reusable)
+            self.exchanges.append(exchange)  # before it is sent, so that no signal can come between
+            exchange.start()
+            response = exchange.response(deadline)
+            issued = exchange.issued_token()
+            if issued:
+                self.keep(issued)
+                return issued
+            if not response.refused:
+                raise response.error()
+            explanation = explain_refusal(response.problem, claims_of(identity_token), registry)
+            host = exchange.request.host
+            raise AuthError(REFUSED, host=host, problem=response.problem, explanation=explanation)
 
-        Each attempt needs another identity token: the one whose response was lost may be used up.
-        """
-        identity_token = self.ci.identity_token(audience_of(registry), deadline)
-        self.mask(identity_token)
-        transfer = Transfer(Request("POST", registry + TOKENS_PATH, body={"jwt": identity_token}))
-        exchange = Exchange(transfer, registry, reusable, int(time.time()))
-        # Before it is sent: wherever a signal interrupts what follows, `receive_late_tokens` finds it.
-        self.exchanges.append(exchange)
-        transfer.start()
-        response = transfer.response(deadline)
-        issued = exchange.issued_token()
-        if issued:
-            self.keep(issued)
-            return issued
-        if response.transient or response.status < 400:
-            raise response.error()
-        claims = claims_of(identity_token)
-        explanation = explain_refusal(response.problem, claims, registry)
-        host = transfer.request.host
-        raise AuthError(REFUSED, host=host, problem=response.problem, explanation=explanation)
+        return with_retries(attempt, deadline)
 
     def keep(self, issued: IssuedToken) -> None:
-        """Mask and record an access token."""
+        """Mask and record an access token. Raises AuthError or OSError."""
         self.issued.append(issued)
         self.mask(issued.token)
         self.record.add(issued)
 
     def receive_late_tokens(self) -> list[IssuedToken]:
-        """Wait LATE_SECONDS for missing responses, and keep the access tokens in them.
+        """Wait up to LATE_SECONDS for missing responses, and keep the access tokens in them.
 
         Returns those that can't be recorded.
         """
         deadline = time.monotonic() + LATE_SECONDS
         unrecorded = []
         for exchange in self.exchanges:
-            if not exchange.transfer.finished.wait(max(0.0, deadline - time.monotonic())):
-                log(render(STILL_UNANSWERED, host=exchange.transfer.request.host))
+            if not exchange.finished.wait(max(0.0, deadline - time.monotonic())):
+                log(STILL_UNANSWERED, host=exchange.request.host)
             issued = exchange.issued_token()
             if issued and issued not in self.issued:
                 try:
                     self.keep(issued)
                 except (AuthError, OSError) as error:
                     unrecorded.append(issued)
-                    log(explain(error))
+                    log("{error}", error=explain(error))
         self.exchanges = []
         return unrecorded
-
-    def revoke(self, tokens: list[IssuedToken]) -> list[SafeText]:
-        """Revoke access tokens, all within CLEANUP_SECONDS. Returns a line for each that is left."""
-        return revoke_all(tokens, self.record, CLEANUP_SECONDS / max(1, len(tokens)))
-
-
-REVOCATION_REFUSED = "{host} refused to revoke an access token: {problem}"
 
 
 def revoke(issued: IssuedToken, seconds: float) -> None:
     """Revoke an access token within some seconds. Raises AuthError.
 
-    Only the registry's own responses count, not those of a proxy: 204, and errors in JSON with a 401 or 404,
-    for a token that it doesn't know.
+    Only the registry's own response counts, not that of a proxy: a 204, or a 401 or 404 with its JSON errors,
+    which it sends for a token that it doesn't know.
     """
     deadline = time.monotonic() + seconds
     url = registry_url(issued.registry) + TOKENS_PATH
@@ -1033,7 +1020,7 @@ def revoke(issued: IssuedToken, seconds: float) -> None:
         from_registry = parse_json(response.body, "errors", 0) is not None
         if response.status == 204 or (response.status in (401, 404) and from_registry):
             return
-        if response.transient or response.status < 400 or not from_registry:
+        if not (response.refused and from_registry):
             raise response.error()
         raise AuthError(REVOCATION_REFUSED, host=response.request.host, problem=response.problem)
 
@@ -1041,24 +1028,24 @@ def revoke(issued: IssuedToken, seconds: float) -> None:
 
 
 def revoke_all(tokens: list[IssuedToken], record: Record, seconds: float) -> list[SafeText]:
-    """Revoke access tokens, each within some seconds, and take them out of the record.
+    """Revoke access tokens, all within some seconds, and take them out of the record.
 
-    One that fails does not stop the others. Returns a line for each that is left.
+    One that fails doesn't stop the others. Returns the reason for each that is left.
     """
     problems = []
     for issued in tokens:
         try:
-            revoke(issued, seconds)
+            revoke(issued, seconds / len(tokens))
             record.remove(issued)
         except Exception as error:
-            problems.append(SafeText(explain(error).partition("\n")[0]))
+            problems.append(first_line(explain(error)))
     return problems
 
 
 def log_revoked(count: int) -> None:
     """Tell how many access tokens were revoked, if any."""
     if count:
-        log(f"Revoked {count} access token{'s' if count > 1 else ''}.")
+        log("Revoked {count} access token{plural}.", count=count, plural="s" if count > 1 else "")
 
 
 # The commands main and post
@@ -1089,18 +1076,17 @@ def read_inputs(ci: CI, url: str | None) -> Inputs:
     Booleans are those of YAML 1.2, as GitHub's own toolkit has them. Raises AuthError.
     """
     value = os.environ.get("INPUT_CREDENTIAL_PROVIDER") or "false"
-    cargo_registry = os.environ.get("INPUT_REGISTRY") or "crates-io"
     if value not in ("true", "True", "TRUE", "false", "False", "FALSE"):
         raise AuthError(INVALID_INPUT, name="credential-provider", value=value)
-    inputs = Inputs(
-        registry_url(default_registry() if url is None else url), value.lower() == "true", cargo_registry
-    )
+    registry = registry_url(default_registry() if url is None else url)
+    inputs = Inputs(registry, value.lower() == "true", os.environ.get("INPUT_REGISTRY") or "crates-io")
+    name, condition = "", ""
     if inputs.credential_provider and inputs.registry != CRATES_IO:
-        ci.annotate("warning", render(IGNORED_INPUT, name="url", condition="with credential-provider"))
-    if not inputs.credential_provider and cargo_registry != "crates-io":
-        ci.annotate(
-            "warning", render(IGNORED_INPUT, name="registry", condition="without credential-provider")
-        )
+        name, condition = "url", "with credential-provider"
+    if not inputs.credential_provider and inputs.cargo_registry != "crates-io":
+        name, condition = "registry", "without credential-provider"
+    if name:
+        ci.annotate("warning", render(IGNORED_INPUT, name=name, condition=condition))
     return inputs
 
 
@@ -1111,43 +1097,45 @@ def main(url: str | None = None) -> None:
     """
     ci = detect_ci()
     record = Record(ci.record_path())
-    record.create()  # so that `post` knows that a missing one was removed
+    record.create()  # so that `post` can tell a record that was removed from one that never existed
     inputs = read_inputs(ci, url)
     if inputs.credential_provider:
         set_up_cargo(ci, inputs.cargo_registry)
         return
-    with ci.open_output() as output, AccessTokens(ci, record, ci.mask) as tokens:
+    ci.check_output()
+    with AccessTokens(ci, record, ci.mask) as tokens:
         issued = tokens.get(inputs.registry)
-        write_line(output, ci.output_line(issued.token), ci.output_name)
+        ci.hand_over(issued.token)
         expires = format_time(issued.issued_at + LIFETIME_SECONDS)
-        log(render(ci.issued_message, registry=inputs.registry, expires=expires))
+        log(ci.issued_message, registry=inputs.registry, expires=expires)
 
 
 def post() -> None:
     """Revoke every access token in the record, and a temporary one in CARGO_REGISTRY_TOKEN.
 
-    Raises AuthError when one is left over, or when the record can't be read; the others are revoked.
+    Raises AuthError when one is left, or when the record can't be read; the others are revoked.
     """
     ci = detect_ci()
     record = Record(ci.record_path())
-    failures: list[AuthError] = []
     tokens: list[IssuedToken] = []
+    failures: list[AuthError] = []
     if ci.always_has_record and not os.path.lexists(record.path):
         ci.annotate("warning", render(NO_RECORD, path=record.path))
     try:
-        tokens = record.tokens()
-        if record.damaged():
+        lines = record.lines()
+        tokens += [issued for issued, _, _ in lines if issued]
+        if len(tokens) < len(lines):
             failures.append(AuthError(DAMAGED_RECORD, path=record.path))
     except AuthError as error:
         failures.append(error)
-    token = os.environ.get("CARGO_REGISTRY_TOKEN", "")
     try:
+        token = os.environ.get("CARGO_REGISTRY_TOKEN", "")
         if token.startswith("cio_tp_") and token not in [issued.token for issued in tokens]:
-            token = secret_in("CARGO_REGISTRY_TOKEN")
-            tokens.append(IssuedToken(registry_url(default_registry()), token, 0, reusable=False))
+            registry = registry_url(default_registry())
+            tokens.append(IssuedToken(registry, secret_in("CARGO_REGISTRY_TOKEN"), 0, reusable=False))
     except AuthError as error:
         failures.append(error)
-    problems = revoke_all(tokens, record, REVOKE_SECONDS)
+    problems = revoke_all(tokens, record, REVOKE_SECONDS * len(tokens))
     log_revoked(len(tokens) - len(problems))
     if problems:
         failures.append(AuthWarning(NOT_REVOKED, problems=problems))
@@ -1179,10 +1167,16 @@ This is not a request of version 1 of cargo's credential provider protocol
 `--cargo-plugin` is for cargo, which uses it if CARGO_REGISTRY_CREDENTIAL_PROVIDER names this file."""
 
 UNSUPPORTED_OPERATION = """\
-An access token of trusted publishing can't be used for `cargo {operation}`
-Use an ordinary API token for that: `cargo {operation} --token …`."""
+A token of trusted publishing can't be used for `cargo {operation}`
+Use an ordinary API token: `cargo {operation} --token …`."""
 
-NO_REGISTRY = "Couldn't read the configuration of the index at {host}: {problem}"
+LOGIN = """\
+`cargo login` isn't needed: cargo gets its tokens from crates-io-auth, its credential provider
+To log in with an ordinary API token all the same, unset the variable that names the provider."""
+
+NO_REGISTRY = """\
+Couldn't read the configuration of the index at {host}: {problem}
+Check its URL. Its config.json must be readable without a token."""
 
 FOREIGN_REGISTRY = """\
 The index at {host} belongs to a registry elsewhere, {registry}
@@ -1190,7 +1184,7 @@ An access token for one registry must not be sent to another. Get it with `crate
 it to cargo in a variable instead."""
 
 TEST_TOKEN_NOT_REVOKED = """\
-Stopped before anything was built: the test token could not be revoked. Nothing was published.
+Stopped before anything was built: the test token could not be revoked. Nothing was published by this command.
   {problems}
 The test token expires by itself, on crates.io 30 minutes after it was issued. Run the job again."""
 
@@ -1208,29 +1202,31 @@ def set_up_cargo(ci: CI, cargo_registry: str) -> None:
     """
     if not isinstance(ci, GitHubActions):
         raise AuthError(NO_PROVIDER, reason="this is not GitHub Actions")
-    ci.endpoint()  # the permission is missing now, or not at all
+    ci.endpoint()  # fail now if the permission is missing
     folder = ci.path("RUNNER_TEMP")
     if sys.platform == "win32":
         raise AuthError(NO_PROVIDER, reason="this is Windows")
     # cargo splits the variable at blanks, and the runner ends it at a line break.
-    if not folder.isprintable() or len(folder.split()) != 1 or folder.strip() != folder:
+    if not folder.isprintable() or " " in folder:
         raise AuthError(NO_PROVIDER, reason=f"RUNNER_TEMP is {folder}")
-    prefix = "CARGO_REGISTRY" if cargo_registry == "crates-io" else variable_prefix(cargo_registry)
+    prefix = variable_prefix(cargo_registry)
     if os.environ.get(f"{prefix}_TOKEN"):
         ci.annotate("warning", render(TOKEN_IGNORED, variable=f"{prefix}_TOKEN"))
     descriptor, launcher = tempfile.mkstemp(prefix="crates-io-auth-for-cargo-", dir=folder)
-    with os.fdopen(descriptor, "wb", 0) as file:
+    with open(descriptor, "wb", buffering=0) as file:
         command = f"{shlex.quote(sys.executable)} -I -S {shlex.quote(os.path.abspath(__file__))}"
         write_line(file, f'#!/bin/sh\nexec {command} "$@"\n', launcher)
     os.chmod(launcher, 0o700)
     variable = f"{prefix}_CREDENTIAL_PROVIDER"
     with ci.open_runner_file("GITHUB_ENV") as variables:
         write_line(variables, f"{variable}={launcher}\n", "GITHUB_ENV")
-    log(render(PROVIDER_SET_UP, variable=variable))
+    log(PROVIDER_SET_UP, variable=variable)
 
 
 def variable_prefix(cargo_registry: str) -> str:
-    """Return what the names of cargo's variables for a registry other than crates.io begin with."""
+    """Return what the names of cargo's variables for a registry begin with."""
+    if cargo_registry == "crates-io":
+        return "CARGO_REGISTRY"
     return "CARGO_REGISTRIES_" + re.sub(r"[^A-Z0-9]", "_", cargo_registry.upper())
 
 
@@ -1260,8 +1256,10 @@ def respond_to_cargo(line: bytes, tokens: AccessTokens) -> dict[str, object]:
     if parse_json(line, "v") != 1 or not kind or not isinstance(index, str):
         raise AuthError(NOT_A_REQUEST)
     operation = operation if kind == "get" else kind
-    if operation in ("login", "owners", "yank", "unyank"):
-        raise AuthError(UNSUPPORTED_OPERATION, operation="owner" if operation == "owners" else operation)
+    if operation == "login":
+        raise AuthError(LOGIN)
+    if operation in ("owners", "yank", "unyank"):
+        raise AuthError(UNSUPPORTED_OPERATION, operation=operation.replace("owners", "owner"))
     if operation not in ("read", "publish", "logout"):
         return {"Err": {"kind": "operation-not-supported"}}
     found = registry_of_index(index)
@@ -1269,7 +1267,10 @@ def respond_to_cargo(line: bytes, tokens: AccessTokens) -> dict[str, object]:
         return {"Err": {"kind": "url-not-supported"}}  # cargo then asks its next provider
     registry, auth_required = found
     if operation == "logout":
-        revoke_registry(registry, tokens.record)
+        issued_here = [issued for issued in tokens.record.tokens() if issued.registry == registry]
+        problems = revoke_all(issued_here, tokens.record, REVOKE_SECONDS)
+        if problems:
+            raise AuthError(NOT_REVOKED, problems=problems)
         return {"Ok": {"kind": "logout"}}
     # Not independent of the operation: what cargo got for reading must not serve for an upload.
     response: dict[str, object] = {"kind": "get", "operation_independent": False, "cache": "never"}
@@ -1278,14 +1279,14 @@ def respond_to_cargo(line: bytes, tokens: AccessTokens) -> dict[str, object]:
         response["token"] = PLACEHOLDER_TOKEN
     else:
         issued = tokens.record.fresh_token(registry)
-        minutes = int(time.time() - issued.issued_at) // 60 if issued else 0
-        age = f"reused, {minutes} min old" if issued else "new"
+        age = f"reused, {(time.time() - issued.issued_at) / 60:.0f} min old" if issued else "new"
         issued = issued or tokens.get(registry)
-        crate = (
-            f"{parse_json(line, 'name')} {parse_json(line, 'vers')}" if operation == "publish" else "reading"
-        )
-        log(render("Access token for {crate}: {age}", crate=crate, age=age))
-        response.update(token=issued.token, cache="expires", expiration=issued.issued_at + FRESH_SECONDS)
+        crate = "reading the index"
+        if operation == "publish":
+            crate = f"{parse_json(line, 'name')} {parse_json(line, 'vers')}"
+        log("Access token for {crate}: {age}", crate=crate, age=age)
+        expiration = int(issued.issued_at + FRESH_SECONDS)
+        response.update(token=issued.token, cache="expires", expiration=expiration)
     return {"Ok": response}
 
 
@@ -1307,36 +1308,29 @@ def registry_of_index(index: str) -> tuple[str, bool] | None:
         return None
     registry = registry_url(api)
     # Otherwise an index could have a token issued by another registry, and cargo would send it to its own.
-    index_host, index_port = authority_of(url)
-    host, port = authority_of(registry)
-    if index_port != port or not f".{index_host}".endswith(f".{host}"):
-        raise AuthError(FOREIGN_REGISTRY, host=index_host, registry=registry)
+    ours, theirs = parse_url(registry), parse_url(url)
+    subdomain = f".{theirs['host']}".lower().endswith(f".{ours['host']}")
+    if not subdomain or (ours["scheme"], ours["port"]) != (theirs["scheme"].lower(), theirs["port"]):
+        raise AuthError(FOREIGN_REGISTRY, host=theirs["host"], registry=registry)
     return registry, parse_json(response.body, "auth-required") is True
 
 
 def fetch(request: Request, deadline: float) -> Response:
-    """Return a response that is not transient. Raises AuthError."""
+    """Return a success or a refusal. Raises AuthError."""
 
     def attempt() -> Response:
         response = send(request, deadline)
-        if response.transient and not response.ok:
-            raise response.transient_error()
+        if not (response.ok or response.refused):
+            raise response.error()
         return response
 
     return with_retries(attempt, deadline)
 
 
-def authority_of(url: str) -> tuple[str, int]:
-    """Return the host and the port of a URL."""
-    parts = parse_url(url)
-    default = 443 if parts["scheme"].lower() == "https" else 80
-    return parts["host"].lower(), int(parts["port"] or default)
-
-
 def preflight(registry: str, tokens: AccessTokens) -> None:
-    """Make sure that an upload will get an access token. Raises AuthError if it won't.
+    """Make sure that the first upload will get an access token. Raises AuthError if it won't.
 
-    cargo asks before it builds, and runs build scripts then: no access token must be alive
+    cargo asks before it builds. A test token must not be alive when build scripts run then
     (https://github.com/rust-lang/cargo/issues/15743).
     """
     if tokens.record.fresh_token(registry):
@@ -1347,19 +1341,11 @@ def preflight(registry: str, tokens: AccessTokens) -> None:
     else:
         tokens.get(registry, reusable=False)
         tokens.receive_late_tokens()
-        issued, tokens.issued = tokens.issued, []
-        problems = tokens.revoke(issued)
+        test_tokens, tokens.issued = tokens.issued, []
+        problems = revoke_all(test_tokens, tokens.record, CLEANUP_SECONDS)
         if problems:
             raise AuthError(TEST_TOKEN_NOT_REVOKED, problems=problems)
-        log(render("Preflight: got a test token from {registry} and revoked it.", registry=registry))
-
-
-def revoke_registry(registry: str, record: Record) -> None:
-    """Revoke the access tokens of one registry. Raises AuthError."""
-    tokens = [issued for issued in record.tokens() if issued.registry == registry]
-    problems = revoke_all(tokens, record, REVOKE_SECONDS)
-    if problems:
-        raise AuthError(NOT_REVOKED, problems=problems)
+        log("Preflight: got a test token from {registry} and revoked it.", registry=registry)
 
 
 # The command line
@@ -1388,34 +1374,32 @@ exit status: 0 for success, 1 for a failure, 2 for a wrong command line
 """
 
 
-class ArgumentParser(argparse.ArgumentParser):
-    """A parser without abbreviations, whose errors hold nothing but printable text."""
+def parse_arguments(arguments: list[str]) -> Callable[[], None]:
+    """Return the command to run. Exits for --help and for a wrong command line."""
+    if not arguments:
+        return main
+    if arguments == ["--cargo-plugin"]:
+        return cargo_plugin
+    import argparse  # here: 3 ms and 0.3 MiB that the action and cargo don't need
 
-    def __init__(self, **options: Any) -> None:
-        formatter = argparse.RawDescriptionHelpFormatter
-        super().__init__(allow_abbrev=False, formatter_class=formatter, **options)
-
-    def error(self, message: str) -> NoReturn:
-        super().error(sanitize(message))
-
-
-def parse_arguments(arguments: list[str]) -> argparse.Namespace:
-    """Return the options, with the function to call as `command`. Exits for --help and for errors."""
-    parser = ArgumentParser(prog="crates_io_auth.py", description=DESCRIPTION, epilog=EPILOG)
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="crates_io_auth.py", description=DESCRIPTION, epilog=EPILOG, formatter_class=formatter
+    )
     parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(metavar="command", required=True)
+    commands = parser.add_subparsers(dest="command", metavar="command", required=True)
     main_parser = commands.add_parser("main", help="get an access token and hand it over (the default)")
     main_parser.add_argument("--url", help="the URL of the registry (default: https://crates.io)")
-    main_parser.set_defaults(command=lambda options: main(options.url))
-    post_parser = commands.add_parser("post", help="revoke the access tokens of this job")
-    post_parser.set_defaults(command=lambda options: post())
-    check_parser = commands.add_parser("check", help="tell what of a workspace can be published")
+    commands.add_parser("post", help="revoke the access tokens of this job")
+    check_parser = commands.add_parser("check", help="tell which crates of a workspace can be published")
     check_parser.add_argument("--manifest-path", help="a Cargo.toml that cargo wouldn't find by itself")
     check_parser.add_argument("--registry", default="crates-io", help="cargo's name for the registry")
-    check_parser.set_defaults(command=lambda options: check(options.manifest_path, options.registry))
-    if not arguments or arguments[0].partition("=")[0] == "--url":
+    if arguments[0].partition("=")[0] == "--url":
         arguments = ["main", *arguments]
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.command == "check":
+        return lambda: check(options.manifest_path, options.registry)
+    return post if options.command == "post" else lambda: main(options.url)
 
 
 def explain(error: BaseException) -> SafeText:
@@ -1436,13 +1420,10 @@ def explain(error: BaseException) -> SafeText:
 
 def run(arguments: list[str]) -> int:
     """Do what the command line says, and return the exit status."""
-    if sys.stderr is None:  # it was closed before Python started
+    if sys.stderr is None:  # it was closed before Python started; print would write to stdout instead
         sys.stderr = os.fdopen(os.open(os.devnull, os.O_RDONLY))  # which can't be written to, either
-    if arguments == ["--cargo-plugin"]:
-        command, ci = cargo_plugin, CI()  # cargo shows what is printed: no workflow commands
-    else:
-        options = parse_arguments(arguments)
-        command, ci = functools.partial(options.command, options), detect_ci()
+    command = parse_arguments(arguments)
+    ci = CI() if command is cargo_plugin else detect_ci()  # cargo shows what is printed as it is
     try:
         for number in CANCEL_SIGNALS:
             signal.signal(number, cancel)
@@ -1476,31 +1457,34 @@ CARGO_FAILED = """\
 
 NO_INDEX = """\
 {variable} does not hold the URL of a sparse index
-`check` reads no configuration file: set the variable, in the form sparse+https://host/path/, to the index of
-the registry {registry}."""
+`check` doesn't read cargo's configuration. Set the variable to the index of the registry {registry}, in the
+form sparse+https://host/path/."""
 
 INVALID_CRATE = """\
-A registry can't have this crate: {name} {version}
-The name of a crate is ASCII letters, digits, - and _, and its version is a semantic one."""
+No registry accepts the crate {name} {version}
+A crate's name consists of ASCII letters, digits, - and _. Its version must be a semantic version."""
+
+INDEX_NEEDS_TOKEN = """\
+The index at {host} needs a token for reading, and `check` sends none
+Publish without `check`."""
 
 NEW_CRATE = """\
 {name} is new, and a trusted publisher can't create a crate
-Publish its first version with an ordinary API token: `cargo publish -p {name}`. Then add a trusted publisher
-in the settings of the crate, and run this again."""
+Publish what is left once from your own machine, with an ordinary API token (`cargo login`):
+  {command}
+Then add a trusted publisher in the settings of {name}. The next release needs no API token."""
 
 NOT_READY = """\
-Not all of this workspace can be published by a trusted publisher. Nothing was uploaded.
+Stopped before any upload: not every crate can be published with trusted publishing
   {problems}
-Correct what is listed, and run this again."""
+Publish a new crate once with an ordinary API token. If a state is unknown, run this again."""
 
 ABOUT_READY = """
-Whether a trusted publisher matches can't be seen from outside: "ready" doesn't promise it. The credential
-provider finds out before anything is built if none matches.
+Whether a trusted publisher matches can't be seen from outside. If none matches the job, the credential
+provider stops cargo before anything is built.
 """
 
-WITHOUT_WORKSPACE = """\
-{version} can't publish a workspace at once, which needs cargo 1.90: publish the crates that are ready one by
-one (`cargo publish -p`), each after those that it depends on."""
+WITHOUT_WORKSPACE = SafeText("cargo publish -p <crate>, dependencies first (--workspace needs cargo 1.90)")
 
 READY = SafeText("ready")
 PUBLISHED = SafeText("already published")
@@ -1529,75 +1513,54 @@ def check(manifest_path: str | None = None, registry: str = "crates-io") -> None
 
     Raises AuthError if a crate is new, or if something can't be found out.
     """
-    from concurrent.futures import ThreadPoolExecutor  # here: 5 ms that no other command needs
-
     ci = detect_ci()
     version = run_cargo("--version").strip()
-    if release_of(version) < (1, 74):
+    release = tuple(int(number) for number in re.findall("[0-9]{1,9}", version)[:2])
+    if release < (1, 74):
         raise AuthError(OLD_CARGO, version=version)
-    crates, excluded = workspace_crates(manifest_path, registry)
-    index = index_url(registry)
-    build_opener()  # now, so that not each thread builds one
-    deadline = time.monotonic() + CHECK_SECONDS
-    # Not in a `with` block, which would wait for the requests when the job is cancelled.
-    pool = ThreadPoolExecutor(INDEX_REQUESTS, initializer=leave_signals_to_main_thread)
-    states = dict(zip(crates, pool.map(lambda crate: state_of(crate, index, deadline), crates)))
+    crates, elsewhere = workspace_crates(manifest_path, registry)
+    states = states_in_index(crates, index_url(registry))
 
     left = [crate for crate in crates if states[crate] != PUBLISHED]
-    excluded += [crate.name for crate in crates if states[crate] == PUBLISHED]
+    problems = [f"{crate.name} {crate.version}: {states[crate]}" for crate in left if states[crate] != READY]
+    excluded = [*elsewhere, *(crate.name for crate in crates if crate not in left)]
     exclude = " ".join(f"--exclude {name}" for name in excluded)
     ci.set_output("exclude", exclude)
     ci.set_output("publish", "true" if left else "false")
     ci.summarize(markdown_table(states, registry))
-    lines = table(states)
-    if READY in states.values():
-        lines.append(ABOUT_READY)
-    problems = [f"{crate.name} {crate.version}: {states[crate]}" for crate in left if states[crate] != READY]
-    if not left:
+
+    command = WITHOUT_WORKSPACE if release < (1, 90) else publish_command(exclude, registry, manifest_path)
+    width = max((len(crate.name) for crate in crates), default=0)
+    lines = [f"{crate.name:{width}}  {crate.version:12}  {state}" for crate, state in states.items()]
+    if not crates:
+        lines.append("No crate of this workspace may be published to this registry.")
+    elif not left:
         lines.append("Nothing is left to publish.")
-    elif release_of(version) < (1, 90):
-        lines.append(render(WITHOUT_WORKSPACE, version=version))
     elif not problems:
-        lines += ["To publish what is left:", "  " + publish_command(exclude, registry, manifest_path)]
-    # Whatever stdout's encoding is: a server's words can hold any character.
+        lines += [ABOUT_READY, "To publish what is left:", f"  {command}"]
+    # In ASCII, whatever stdout's encoding is: a reason can hold any character.
     print("\n".join(lines).encode("ascii", "backslashreplace").decode(), flush=True)
     for crate in left:
         if states[crate] == NEW:
-            ci.annotate("error", render(NEW_CRATE, name=crate.name))
+            ci.annotate("error", render(NEW_CRATE, name=crate.name, command=command))
     if problems:
         raise AuthError(NOT_READY, problems=problems)
-
-
-def publish_command(exclude: str, registry: str, manifest_path: str | None) -> SafeText:
-    """Return the command that publishes what is left."""
-    command = ["cargo publish --workspace", exclude]
-    if registry != "crates-io":
-        command.append(f"--registry {shlex.quote(registry)}")
-    if manifest_path:
-        command.append(f"--manifest-path {shlex.quote(manifest_path)}")
-    return sanitize(" ".join(filter(None, command)))
 
 
 def run_cargo(*arguments: str) -> str:
     """Return what cargo prints. Raises AuthError."""
     import subprocess  # here: 10 ms that no other command needs
 
+    command = ["cargo", *arguments]
+    nothing = subprocess.DEVNULL
     try:
-        cargo = subprocess.run(
-            ["cargo", *arguments], stdin=subprocess.DEVNULL, capture_output=True, timeout=CHECK_SECONDS
-        )
+        cargo = subprocess.run(command, stdin=nothing, capture_output=True, timeout=CHECK_SECONDS, check=True)
+    except subprocess.CalledProcessError as error:
+        output = [line for line in error.stderr.decode(errors="replace").split("\n") if line]
+        raise AuthError(CARGO_FAILED, arguments=" ".join(arguments), output=output[:20]) from None
     except (OSError, subprocess.TimeoutExpired) as error:
         raise AuthError(NO_CARGO, reason=error) from None
-    if cargo.returncode:
-        output = cargo.stderr.decode(errors="replace").split("\n")
-        raise AuthError(CARGO_FAILED, arguments=" ".join(arguments), output=list(filter(None, output))[:20])
     return cargo.stdout.decode(errors="replace")
-
-
-def release_of(version: str) -> tuple[int, int]:
-    """Return the first two numbers of a version that cargo prints."""
-    match = re.match(r"cargo ([0-9]{1,9})\.([0-9]{1,9})", version)
-    return (int(match[1]), int(match[2])) if match else (0, 0)
 
 
 def workspace_crates(manifest_path: str | None, registry: str) -> tuple[list[Crate], list[str]]:
@@ -1612,7 +1575,7 @@ def workspace_crates(manifest_path: str | None, registry: str) -> tuple[list[Cra
     crates, elsewhere = [], []
     packages = parse_json(run_cargo(*arguments), "packages")
     if not isinstance(packages, list):
-        raise AuthError(CARGO_FAILED, arguments=" ".join(arguments), output="it prints no list of packages")
+        raise AuthError(CARGO_FAILED, arguments="metadata", output="It printed no list of packages.")
     for package in packages:
         name, version, registries = package["name"], package["version"], package["publish"]
         if registries == []:
@@ -1628,7 +1591,7 @@ def workspace_crates(manifest_path: str | None, registry: str) -> tuple[list[Cra
 
 def index_url(registry: str) -> str:
     """Return the URL of a registry's sparse index. Raises AuthError if it isn't known."""
-    variable = variable_prefix(registry) + "_INDEX"
+    variable = f"{variable_prefix(registry)}_INDEX"
     index = CRATES_IO_INDEXES[0] if registry == "crates-io" else os.environ.get(variable, "")
     try:
         return registry_url(index[len("sparse+") :] if index.startswith("sparse+") else "")
@@ -1636,33 +1599,50 @@ def index_url(registry: str) -> str:
         raise AuthError(NO_INDEX, variable=variable, registry=registry) from None
 
 
-def state_of(crate: Crate, index: str, deadline: float) -> SafeText:
-    """Return what an index says of a crate: READY, PUBLISHED or NEW, or why that is unknown."""
+def states_in_index(crates: list[Crate], index: str) -> dict[Crate, SafeText]:
+    """Return READY, PUBLISHED or NEW for each crate, or why its state is unknown.
+
+    Raises AuthError if the index can't be read at all.
+    """
+    from concurrent.futures import ThreadPoolExecutor  # here: 5 ms that no other command needs
+
+    deadline = time.monotonic() + CHECK_SECONDS
+    # First alone, so that an index that can't be reached is one error, not one for each crate.
+    config = fetch(Request("GET", f"{index}/config.json"), deadline)
+    if config.status in (401, 403) or parse_json(config.body, "auth-required") is True:
+        raise AuthError(INDEX_NEEDS_TOKEN, host=config.request.host)
+    if not config.ok:
+        raise AuthError(NO_REGISTRY, host=config.request.host, problem=config.problem)
+    # Not in a `with` block, which would wait for the requests when the job is cancelled.
+    pool = ThreadPoolExecutor(INDEX_REQUESTS, initializer=leave_signals_to_main_thread)
+    return dict(zip(crates, pool.map(lambda crate: state_in_index(crate, index, deadline), crates)))
+
+
+def state_in_index(crate: Crate, index: str, deadline: float) -> SafeText:
+    """Return the state of one crate."""
     request = Request("GET", f"{index}/{crate.index_path}", max_bytes=INDEX_BYTES)
     try:
         response = fetch(request, deadline)
     except AuthError as error:
-        return SafeText("unknown: " + error.message.partition("\n")[0])
+        return SafeText(f"unknown: {first_line(error.message)}")
     if response.status in (404, 410, 451):
         return NEW
-    if response.status in (401, 403):
-        return render("unknown: the index needs a token, and check sends none: {text}", text=response.problem)
-    # http.client reads a body up to `max_bytes`, or up to where the connection ends, without a word.
-    size = len(response.body)
-    whole = size < INDEX_BYTES and response.headers.get("Content-Length", str(size)) == str(size)
-    versions = [parse_json(line, "vers") for line in response.body.split(b"\n") if line.strip()]
-    readable = versions and all(isinstance(version, str) for version in versions)
-    if not (response.ok and whole and readable):
-        return render("unknown: {text}", text=response.problem)
+    versions = [parse_json(line, "vers") for line in response.body.splitlines()]
+    if not response.ok or not versions or not all(isinstance(version, str) for version in versions):
+        return render("unknown: {problem}", problem=response.problem)
     # The registry has no two versions that differ in build metadata only. A yanked one is there, too.
     found = crate.version.partition("+")[0] in [version.partition("+")[0] for version in versions]
     return PUBLISHED if found else READY
 
 
-def table(states: dict[Crate, SafeText]) -> list[str]:
-    """Return a line for each crate, in columns."""
-    width = max((len(crate.name) for crate in states), default=0)
-    return [f"{crate.name:{width}}  {crate.version:12}  {state}" for crate, state in states.items()]
+def publish_command(exclude: str, registry: str, manifest_path: str | None) -> SafeText:
+    """Return the command that publishes what is left."""
+    command = ["cargo publish --workspace", exclude]
+    if registry != "crates-io":
+        command.append(f"--registry {shlex.quote(registry)}")
+    if manifest_path:
+        command.append(f"--manifest-path {shlex.quote(manifest_path)}")
+    return sanitize(" ".join(filter(None, command)))
 
 
 def markdown_table(states: dict[Crate, SafeText], registry: str) -> str:
