@@ -1,18 +1,24 @@
-// Runs first. It makes the runner register post.js, and looks for the Python that will be needed.
+// Runs first. It makes the runner register post.js, and finds the Python that will be needed.
 const { spawnSync } = require("node:child_process");
-const { appendFileSync } = require("node:fs");
+const { appendFileSync, statSync } = require("node:fs");
 const { devNull } = require("node:os");
-const python = require("./python.js");
+const { delimiter, isAbsolute, join } = require("node:path");
+
+// By its path: on Windows, node would look for a bare name in the current folder first, which is the workspace.
+const name = process.platform === "win32" ? "python3.exe" : "python3";
+const folders = (process.env.PATH ?? "").split(delimiter).filter(isAbsolute);
+const isFile = (path) => statSync(path, { throwIfNoEntry: false })?.isFile() ?? false;
+const python = folders.map((folder) => join(folder, name)).find(isFile);
 
 const isNewEnough = ["-I", "-S", "-c", "import sys; sys.exit(sys.version_info < (3, 8))"];
 const found = python !== undefined && spawnSync(python, isNewEnough, { cwd: __dirname }).status === 0;
 // For post.js. Written in any case, so that no variable of an earlier step can take its place.
-appendFileSync(process.env.GITHUB_STATE || devNull, `python=${found ? "found" : "missing"}\n`);
+appendFileSync(process.env.GITHUB_STATE || devNull, `python=${found ? python : ""}\n`);
 if (!found) {
   console.log(
     "::error title=crates-io-auth::crates-io-auth needs python3, version 3.8 or newer, and didn't find it in PATH. " +
-      "Install it in an earlier step (in a container: apt-get install python3, or apk add bash python3). " +
-      "No access token was requested.",
+      "Install it in an earlier step (in a container: apt-get update && apt-get install --yes python3, or " +
+      "apk add bash python3). No access token was requested.",
   );
   process.exitCode = 1;
 }
