@@ -2,15 +2,24 @@
 """Get a short-lived crates.io access token in CI, without a stored secret, and revoke it afterwards.
 
 This is crates.io's trusted publishing (https://crates.io/docs/trusted-publishing). The CI system issues
-an *identity token* (an OIDC JWT) that says which repository and workflow a job belongs to, for one
+an *identity token* (an OIDC JWT), which says which repository and workflow a job belongs to, for one
 *audience*. The *registry* exchanges it for an *access token*, with which cargo can publish for 30
-minutes. Each access token is written to the *record*, a file of the job, as soon as it is received, so
-that a later process can revoke it, whatever happens in between.
+minutes. Each access token is written to the *record*, a file in the job's temporary folder, as soon as it
+is received, so that a later process can revoke it, whatever happens in between.
 
-The file needs only Python's standard library, and is installed by copying it. From top to bottom: text
-that is safe to print, the registry's URL, requests, the CI systems, the record, the exchange and the
-revocation, the commands `main` and `post`, cargo's credential provider, and the command line. The command
-`check` comes last; it handles no token.
+The file needs only Python's standard library, and is installed by copying it. From top to bottom:
+
+- text that is safe to print, and cancellation
+- the registry's URL, and data from outside
+- requests, with their deadlines and retries
+- identity tokens
+- the record
+- the CI systems
+- the exchange and the revocation
+- the commands `main` and `post`
+- cargo's credential provider
+- the command line
+- the command `check`, which handles no token
 """
 
 from __future__ import annotations
@@ -506,6 +515,143 @@ def format_time(seconds: float) -> str:
         return "an unknown time"
 
 
+# The record
+
+UNUSABLE_ENVIRONMENT = """\
+The environment of this step isn't usable: {reason}
+Fix this, and run it again."""
+
+UNSAFE_RECORD = """\
+Can't use {path} to record access tokens: {reason}
+It must belong to you and be open to nobody else: a folder of mode 0700, or a regular file of mode 0600 that
+is not a link. If somebody else put it there, find out who. Remove it, and run this again."""
+
+DAMAGED_RECORD = """\
+The record {path} is damaged: a line of it can't be read
+Every access token that could be read is revoked. crates.io's tokens expire 30 minutes after they were issued.
+Wait until then, or revoke by hand what you know of. Then remove the file."""
+
+
+class IssuedToken(NamedTuple):
+    """An access token, as it stands in the record."""
+
+    registry: str  # its URL
+    token: str
+    issued_at: float  # in seconds since the epoch, and no later than the registry's own time
+    reusable: bool  # whether an upload may use it; a test token is revoked at once
+
+
+def check_absolute(variable: str, path: str) -> None:
+    """Raise AuthError for a relative path, which another process would look for elsewhere."""
+    if not os.path.isabs(path):
+        reason = f"{variable} must be an absolute path, and is {path}"
+        raise AuthError(UNUSABLE_ENVIRONMENT, reason=reason)
+
+
+def check_owner(path: str, status: os.stat_result, kind: int) -> None:
+    """Raise AuthError if a file or folder is of another kind, somebody else's, or a hard link."""
+    owned = sys.platform == "win32" or status.st_uid == os.geteuid()
+    linked = kind == stat.S_IFREG and status.st_nlink > 1
+    if stat.S_IFMT(status.st_mode) != kind or linked or not owned:
+        raise AuthError(UNSAFE_RECORD, path=path, reason="it is a link, or somebody else's")
+
+
+def write_line(file: IO[bytes], line: str, name: str) -> None:
+    """Write a line with one system call, so that lines of several processes don't mix. Raises AuthError."""
+    content = os.fsencode(line)
+    try:
+        if file.write(content) == len(content):
+            return
+        reason: object = "only a part of a line could be written"
+    except OSError as error:
+        reason = error.strerror
+    raise AuthError(UNUSABLE_ENVIRONMENT, reason=f"{name}: {reason}")
+
+
+class Record:
+    """The file with a line of JSON for each access token of this job that is to be revoked.
+
+    Several processes can use it at once without a lock: they only append lines, and overwrite lines with
+    blanks. All methods raise AuthError if the file can't be used.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def open(self, flags: int = 0) -> IO[bytes]:
+        """Open the file, which must be the user's own, and take all rights from others.
+
+        Raises FileNotFoundError if it is missing, unless O_CREAT is among the flags and its folder exists.
+        """
+        for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"):  # each is missing on some systems
+            flags |= getattr(os, name, 0)
+        try:
+            file = os.fdopen(os.open(self.path, flags | os.O_RDWR, 0o600), "r+b", 0)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise AuthError(UNSAFE_RECORD, path=self.path, reason=error.strerror) from None
+        check_owner(self.path, os.fstat(file.fileno()), stat.S_IFREG)
+        if sys.platform != "win32":
+            os.fchmod(file.fileno(), 0o600)
+        return file
+
+    def create(self) -> None:
+        """Make the file, if it is missing."""
+        self.open(os.O_CREAT).close()
+
+    def add(self, issued: IssuedToken) -> None:
+        """Append an access token."""
+        line = json.dumps(issued._asdict())
+        with self.open(os.O_CREAT | os.O_APPEND) as file:
+            # It begins with a line break, too: a full disk may have cut off the line before.
+            write_line(file, f"\n{line}\n", self.path)
+
+    def lines(self) -> list[tuple[IssuedToken | None, int, int]]:
+        """Return what each line holds that is not blank, where it starts, and its length, in bytes.
+
+        A damaged line holds None. A missing file has no lines.
+        """
+        try:
+            with self.open() as file:
+                content = file.read()
+        except FileNotFoundError:
+            return []
+        lines = re.finditer(rb"\S[^\n]*", content)
+        return [(parse_record_line(line[0]), line.start(), len(line[0])) for line in lines]
+
+    def tokens(self) -> list[IssuedToken]:
+        """Return the access tokens in the file."""
+        return [issued for issued, _, _ in self.lines() if issued]
+
+    def fresh_token(self, registry: str) -> IssuedToken | None:
+        """Return an access token for a registry that can be used for one more upload, if there is one."""
+        now = time.time()
+        for issued in self.tokens():
+            fresh = issued.issued_at <= now < issued.issued_at + FRESH_SECONDS
+            if issued.registry == registry and issued.reusable and fresh:
+                return issued
+        return None
+
+    def remove(self, issued: IssuedToken) -> None:
+        """Overwrite the lines of an access token with blanks."""
+        for found, start, length in self.lines():
+            if found and (found.registry, found.token) == (issued.registry, issued.token):
+                with self.open() as file:
+                    file.seek(start)
+                    write_line(file, " " * length, self.path)
+
+
+def parse_record_line(line: bytes) -> IssuedToken | None:
+    """Return the access token of a line of the record; None if the line is damaged."""
+    values = parse_json(line)
+    if not isinstance(values, dict) or set(values) != set(IssuedToken._fields):
+        return None
+    issued = IssuedToken(**values)
+    valid = [type(value) for value in issued] == [str, str, float, bool] and is_secret(issued.token)
+    return issued if valid else None
+
+
 # The CI systems
 
 NO_VARIABLE = """\
@@ -527,10 +673,6 @@ FORK = """\
 A pull request from a fork can't get an identity token
 GitHub issues none for it, whatever its `permissions` say, so that strangers can't publish in your name.
 Publish from a push, a tag or a release in the repository itself."""
-
-UNUSABLE_ENVIRONMENT = """\
-The environment of this step isn't usable: {reason}
-Fix this, and run it again."""
 
 ISSUED_ELSEWHERE = """\
 Got an access token from {registry}, valid for 30 minutes (until {expires}).
@@ -695,139 +837,6 @@ class GitHubActions(CI):
 def detect_ci() -> CI:
     """Return the CI system that this process runs in."""
     return GitHubActions() if os.environ.get("GITHUB_ACTIONS") == "true" else CI()
-
-
-def check_absolute(variable: str, path: str) -> None:
-    """Raise AuthError for a relative path, which another process would look for elsewhere."""
-    if not os.path.isabs(path):
-        reason = f"{variable} must be an absolute path, and is {path}"
-        raise AuthError(UNUSABLE_ENVIRONMENT, reason=reason)
-
-
-# The record
-
-UNSAFE_RECORD = """\
-Can't use {path} to record access tokens: {reason}
-It must belong to you and be open to nobody else: a folder of mode 0700, or a regular file of mode 0600 that
-is not a link. If somebody else put it there, find out who. Remove it, and run this again."""
-
-DAMAGED_RECORD = """\
-The record {path} is damaged: a line of it can't be read
-Every access token that could be read is revoked. crates.io's tokens expire 30 minutes after they were issued.
-Wait until then, or revoke by hand what you know of. Then remove the file."""
-
-
-class IssuedToken(NamedTuple):
-    """An access token, as it stands in the record."""
-
-    registry: str  # its URL
-    token: str
-    issued_at: float  # in seconds since the epoch, and no later than the registry's own time
-    reusable: bool  # whether an upload may use it; a test token is revoked at once
-
-
-def check_owner(path: str, status: os.stat_result, kind: int) -> None:
-    """Raise AuthError if a file or folder is of another kind, somebody else's, or a hard link."""
-    owned = sys.platform == "win32" or status.st_uid == os.geteuid()
-    linked = kind == stat.S_IFREG and status.st_nlink > 1
-    if stat.S_IFMT(status.st_mode) != kind or linked or not owned:
-        raise AuthError(UNSAFE_RECORD, path=path, reason="it is a link, or somebody else's")
-
-
-def write_line(file: IO[bytes], line: str, name: str) -> None:
-    """Write a line with one system call, so that lines of several processes don't mix. Raises AuthError."""
-    content = os.fsencode(line)
-    try:
-        if file.write(content) == len(content):
-            return
-        reason: object = "only a part of a line could be written"
-    except OSError as error:
-        reason = error.strerror
-    raise AuthError(UNUSABLE_ENVIRONMENT, reason=f"{name}: {reason}")
-
-
-class Record:
-    """The file with a line of JSON for each access token of this job that is to be revoked.
-
-    Several processes can use it at once without a lock: they only append lines, and overwrite lines with
-    blanks. All methods raise AuthError if the file can't be used.
-    """
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def open(self, flags: int = 0) -> IO[bytes]:
-        """Open the file, which must be the user's own, and take all rights from others.
-
-        Raises FileNotFoundError if it is missing, unless O_CREAT is among the flags and its folder exists.
-        """
-        for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"):  # each is missing on some systems
-            flags |= getattr(os, name, 0)
-        try:
-            file = os.fdopen(os.open(self.path, flags | os.O_RDWR, 0o600), "r+b", 0)
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            raise AuthError(UNSAFE_RECORD, path=self.path, reason=error.strerror) from None
-        check_owner(self.path, os.fstat(file.fileno()), stat.S_IFREG)
-        if sys.platform != "win32":
-            os.fchmod(file.fileno(), 0o600)
-        return file
-
-    def create(self) -> None:
-        """Make the file, if it is missing."""
-        self.open(os.O_CREAT).close()
-
-    def add(self, issued: IssuedToken) -> None:
-        """Append an access token."""
-        line = json.dumps(issued._asdict())
-        with self.open(os.O_CREAT | os.O_APPEND) as file:
-            # It begins with a line break, too: a full disk may have cut off the line before.
-            write_line(file, f"\n{line}\n", self.path)
-
-    def lines(self) -> list[tuple[IssuedToken | None, int, int]]:
-        """Return what each line holds that is not blank, where it starts, and its length, in bytes.
-
-        A damaged line holds None. A missing file has no lines.
-        """
-        try:
-            with self.open() as file:
-                content = file.read()
-        except FileNotFoundError:
-            return []
-        lines = re.finditer(rb"\S[^\n]*", content)
-        return [(parse_record_line(line[0]), line.start(), len(line[0])) for line in lines]
-
-    def tokens(self) -> list[IssuedToken]:
-        """Return the access tokens in the file."""
-        return [issued for issued, _, _ in self.lines() if issued]
-
-    def fresh_token(self, registry: str) -> IssuedToken | None:
-        """Return an access token for a registry that can be used for one more upload, if there is one."""
-        now = time.time()
-        for issued in self.tokens():
-            fresh = issued.issued_at <= now < issued.issued_at + FRESH_SECONDS
-            if issued.registry == registry and issued.reusable and fresh:
-                return issued
-        return None
-
-    def remove(self, issued: IssuedToken) -> None:
-        """Overwrite the lines of an access token with blanks."""
-        for found, start, length in self.lines():
-            if found and (found.registry, found.token) == (issued.registry, issued.token):
-                with self.open() as file:
-                    file.seek(start)
-                    write_line(file, " " * length, self.path)
-
-
-def parse_record_line(line: bytes) -> IssuedToken | None:
-    """Return the access token of a line of the record; None if the line is damaged."""
-    values = parse_json(line)
-    if not isinstance(values, dict) or set(values) != set(IssuedToken._fields):
-        return None
-    issued = IssuedToken(**values)
-    valid = [type(value) for value in issued] == [str, str, float, bool] and is_secret(issued.token)
-    return issued if valid else None
 
 
 # The exchange, and the revocation
