@@ -1457,7 +1457,7 @@ Couldn't run cargo: {reason}
 `check` asks it for the crates of the workspace. Install Rust, or add cargo to PATH, and run this again."""
 
 OLD_CARGO = """\
-This is {version}, and publishing with trusted publishing needs cargo 1.74 or later
+`check` needs cargo 1.74 or later, and this is {version}
 Update it (`rustup update`), or correct the toolchain in rust-toolchain.toml."""
 
 CARGO_FAILED = """\

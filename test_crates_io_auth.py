@@ -3730,10 +3730,10 @@ def test_check_shows_what_cargo_says_if_it_fails(world: World) -> None:
         pytest.param(
             "cargo 1.73.9 (1a2b 2023-01-01)",
             "",
-            "This is cargo 1.73.9 (1a2b 2023-01-01), and publishing with trusted publishing needs cargo 1.74",
+            "`check` needs cargo 1.74 or later, and this is cargo 1.73.9 (1a2b 2023-01-01)",
             id="an old cargo",
         ),
-        pytest.param("something else", "", "This is something else, and ", id="another program"),
+        pytest.param("something else", "", "needs cargo 1.74 or later, and this is something else", id="another program"),
         pytest.param(
             "cargo 1.90.0",
             "warning: {",
@@ -4005,7 +4005,7 @@ def whole_workflow(example: str) -> str:
     """Return an example with all that a workflow needs around it."""
     if example.startswith("- "):
         example = "steps:\n" + textwrap.indent(example, "  ")
-    if example.startswith(("steps:", "permissions:\n")):
+    if example.startswith(("steps:", "permissions:\n", "env:\n")):
         example = "jobs:\n  publish:\n    runs-on: ubuntu-latest\n" + textwrap.indent(example, "    ")
     if "jobs:\n" not in example:
         example += "jobs:\n  publish:\n    runs-on: ubuntu-latest\n    steps:\n      - run: cargo publish\n"
@@ -4055,6 +4055,34 @@ def test_the_examples_are_written_for_linters(tmp_path: Path) -> None:
     for workflow in workflows:
         keys = re.findall("^([a-z]+):", workflow, re.MULTILINE)
         assert sorted(set(keys) - {"name"}) == ["jobs", "on", "permissions"]
+
+
+@on_posix
+@needs("cargo")
+@needs("bash")
+def test_the_gitlab_job_of_the_recipes_publishes_what_is_left_when_it_is_run_again(
+    world: World,
+) -> None:
+    write_workspace(world.folder / "workspace", {"alpha": "", "beta": ""})
+    (job,) = [example for example in examples() if "PLAN=" in example]
+    section = job.partition("  script:\n")[2].partition("  after_script:\n")[0]
+    commands = "\n".join(re.findall("^    - (.+)$", section, re.MULTILINE))
+    check_command = f"{shlex.quote(str(SCRIPT))} check --registry local"
+    commands = commands.replace("crates_io_auth.py check", check_command)
+
+    def run_job(number: str) -> Result:
+        provider = {"CARGO_REGISTRIES_LOCAL_CREDENTIAL_PROVIDER": str(SCRIPT), "CI_JOB_ID": number}
+        env = world.on_gitlab(**cargo_environment(world), **provider)
+        bash = ["bash", "-eo", "pipefail", "-c", commands]
+        return world.run_command(bash, env, cwd=world.folder / "workspace")
+
+    world.registry.without_publisher = {"beta"}
+    assert run_job("1").status == 101
+    assert world.registry.published() == ["alpha"]
+    world.registry.without_publisher.clear()
+    assert run_job("2").status == 0
+    assert world.registry.published() == ["alpha", "beta"]
+    assert run_job("3").stdout.endswith("Nothing is left to publish.\n")
 
 
 def test_troubleshooting_has_every_message() -> None:
