@@ -287,8 +287,8 @@ It must have the form http://host:port or http://user:password@host:port. Nothin
 
 NO_RESPONSE = """\
 Couldn't get a valid response from {host} (attempt {number} of {attempts}): {reason}
-Check the status page of {host}, and this machine's network and proxy (HTTPS_PROXY, NO_PROXY). Then run
-this again."""
+Find out whether {host} has an outage, and check this machine's network and proxy (HTTPS_PROXY, NO_PROXY).
+Then run this again."""
 
 RETRYING = """\
 No valid response from {host}: {reason}. Retrying in {seconds} s (attempt {number} of {attempts})."""
@@ -677,7 +677,7 @@ Publish from a push, a tag or a release in the repository itself."""
 ISSUED_ELSEWHERE = """\
 Got an access token from {registry}, valid for 30 minutes (until {expires}).
 It is on stdout, and nothing masks it: keep it out of the log.
-Revoke it at the end of the job: crates_io_auth.py post"""
+Revoke it at the end of the job: python3 crates_io_auth.py post"""
 
 ISSUED_ON_GITHUB = """\
 Got an access token from {registry}, valid for 30 minutes (until {expires}).
@@ -1066,9 +1066,9 @@ Correct it in the workflow."""
 IGNORED_INPUT = "The input {name} has no effect {condition}. Remove it from the workflow."
 
 NO_RECORD = """\
-The record of this job, {path}, is gone
-An earlier step must have removed it, perhaps by emptying RUNNER_TEMP. If this job got an access token, it
-can't be revoked: it expires by itself, on crates.io 30 minutes after it was issued."""
+The record of this job, {path}, is missing
+Either no access token was requested, or a step has removed the record, perhaps by emptying RUNNER_TEMP. If
+this job got an access token, it expires by itself, on crates.io 30 minutes after it was issued."""
 
 
 class Inputs(NamedTuple):
@@ -1128,7 +1128,8 @@ def post() -> None:
     record = Record(ci.record_path())
     tokens: list[IssuedToken] = []
     failures: list[AuthError] = []
-    if ci.always_has_record and not os.path.lexists(record.path):
+    missing = ci.always_has_record and not os.path.lexists(record.path)
+    if missing:
         ci.annotate("warning", render(NO_RECORD, path=record.path))
     try:
         lines = record.lines()
@@ -1148,7 +1149,7 @@ def post() -> None:
     log_revoked(len(tokens) - len(problems))
     if problems:
         failures.append(AuthWarning(NOT_REVOKED, problems=problems))
-    if not tokens and not failures:
+    if not (tokens or failures or missing):
         log("Nothing to revoke.")
     for failure in failures[1:]:
         ci.annotate(failure.level, failure.message)
@@ -1364,7 +1365,7 @@ Cancelled. Every access token that this step received is revoked, or in the reco
 
 BUG = """\
 crates_io_auth.py failed unexpectedly: {kind} at {places}
-Please report this. Access tokens are in the record, and `crates_io_auth.py post` revokes them."""
+Please report this. Access tokens are in the record, and `python3 crates_io_auth.py post` revokes them."""
 
 DESCRIPTION = "Get a short-lived crates.io access token in CI, and revoke it afterwards."
 
@@ -1375,6 +1376,8 @@ environment:
   CRATES_IO_ID_TOKEN    the identity token, outside GitHub Actions. For another registry the name follows from
                         its URL: STAGING_CRATES_IO_ID_TOKEN
   INPUT_URL             the registry's URL, if --url is not given
+  INPUT_CREDENTIAL_PROVIDER, INPUT_REGISTRY
+                        the other inputs of the action
   CI_JOB_ID             keeps the records of several jobs on one machine apart
   CARGO_REGISTRY_TOKEN  `post` revokes it if it is a temporary token (cio_tp_…)
   HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE
@@ -1400,7 +1403,7 @@ def parse_arguments(arguments: list[str]) -> Callable[[], None]:
     main_parser = commands.add_parser("main", help="get an access token and hand it over (the default)")
     main_parser.add_argument("--url", help="the URL of the registry (default: https://crates.io)")
     commands.add_parser("post", help="revoke the access tokens of this job")
-    check_parser = commands.add_parser("check", help="tell which crates of a workspace can be published")
+    check_parser = commands.add_parser("check", help="show which crates of a workspace can be published")
     check_parser.add_argument("--manifest-path", help="a Cargo.toml that cargo wouldn't find by itself")
     check_parser.add_argument("--registry", default="crates-io", help="cargo's name for the registry")
     if arguments[0].partition("=")[0] == "--url":
@@ -1462,7 +1465,8 @@ Update it (`rustup update`), or correct the toolchain in rust-toolchain.toml."""
 
 CARGO_FAILED = """\
 `cargo {arguments}` failed
-  {output}"""
+  {output}
+Fix what cargo reports, and run this again."""
 
 NO_INDEX = """\
 {variable} does not hold the URL of a sparse index
@@ -1479,18 +1483,18 @@ Publish without `check`."""
 
 NEW_CRATE = """\
 {name} is new, and a trusted publisher can't create a crate
-Publish what is left once from your own machine, with an ordinary API token (`cargo login`):
+Publish what is left once with an ordinary API token, from this commit on your own machine:
   {command}
-Then add a trusted publisher in the settings of {name}. The next release needs no API token."""
+Then add a trusted publisher in the settings of {name}, and run this again: nothing will be left."""
 
 NOT_READY = """\
-Stopped before any upload: not every crate can be published with trusted publishing
+Stopped before any upload: not every crate is ready
   {problems}
-Publish a new crate once with an ordinary API token. If a state is unknown, run this again."""
+Run this again when that has changed."""
 
 ABOUT_READY = """
-Whether a trusted publisher matches can't be seen from outside. If none matches the job, the credential
-provider stops cargo before anything is built.
+`check` can't see whether a trusted publisher matches: the upload of a crate without one fails. On GitHub, the
+credential provider finds out before anything is built if no crate has one.
 """
 
 WITHOUT_WORKSPACE = SafeText("cargo publish -p <crate>, dependencies first (--workspace needs cargo 1.90)")

@@ -313,7 +313,7 @@ class FakeRegistry(Fake):
                 "Trusted Publishing tokens do not support creating new crates. "
                 "Publish the crate manually, first",
             )
-        if name in self.without_publisher:
+        if name in self.without_publisher and not ordinary:
             return handler.refuse(403, f"The provided access token is not valid for crate `{name}`")
         dependencies = [{**dep, "req": dep["version_req"], "registry": None} for dep in crate["deps"]]
         with self.lock:
@@ -852,7 +852,7 @@ def test_outside_github_stdout_has_the_token_alone_and_nothing_a_workflow_comman
         == """\
 crates-io-auth: Got an access token from http://<registry>, valid for 30 minutes (until <time>).
 crates-io-auth: It is on stdout, and nothing masks it: keep it out of the log.
-crates-io-auth: Revoke it at the end of the job: crates_io_auth.py post
+crates-io-auth: Revoke it at the end of the job: python3 crates_io_auth.py post
 """
     )
     assert world.run("post", env=env).status == 0
@@ -1753,8 +1753,8 @@ def test_after_four_attempts_the_last_response_is_shown(world: World) -> None:
 {retrying} (attempt 3 of 4).
 {retrying} (attempt 4 of 4).
 crates-io-auth: error: Couldn't get a valid response from 127.0.0.1 (attempt 4 of 4): HTTP 503: In maintenance
-Check the status page of 127.0.0.1, and this machine's network and proxy (HTTPS_PROXY, NO_PROXY). Then run
-this again.
+Find out whether 127.0.0.1 has an outage, and check this machine's network and proxy (HTTPS_PROXY, NO_PROXY).
+Then run this again.
 """
     )
 
@@ -2400,10 +2400,20 @@ def test_revoking_sends_the_token_as_bearer_and_no_body(world: World) -> None:
 
 
 def test_nothing_to_revoke_is_a_quiet_success(world: World) -> None:
+    world.record().touch()
     for env in (world.on_github(), world.on_gitlab(), world.base(CARGO_REGISTRY_TOKEN="")):
         result = world.run("post", env=env)
         assert (result.status, result.stdout) == (0, "")
-        assert result.stderr.endswith("crates-io-auth: Nothing to revoke.\n")
+        assert result.stderr == "crates-io-auth: Nothing to revoke.\n"
+
+
+def test_with_a_missing_record_on_github_post_warns_and_does_not_say_that_there_was_nothing(
+    world: World,
+) -> None:
+    result = world.run("post", env=world.on_github())
+    assert result.status == 0
+    assert result.log.startswith(f"##[warning]The record of this job, {world.record()}, is missing\n")
+    assert "Nothing to revoke" not in result.log
 
 
 def test_post_revokes_each_token_at_the_registry_that_issued_it(world: World, other_world: World) -> None:
@@ -3458,9 +3468,9 @@ def test_check_tells_what_is_published_what_is_ready_and_how_to_publish_it(world
         "d          1.0.0         ready",
         "long-name  2.0.0-rc.1    ready",
         "",
-        "Whether a trusted publisher matches can't be seen from outside. If none matches the job, the "
-        "credential",
-        "provider stops cargo before anything is built.",
+        "`check` can't see whether a trusted publisher matches: the upload of a crate without one fails. On "
+        "GitHub, the",
+        "credential provider finds out before anything is built if no crate has one.",
         "",
         "To publish what is left:",
         "  cargo publish --workspace --exclude Core --registry local",
@@ -3551,12 +3561,12 @@ alpha  1.0.0         ready
 beta   1.0.0         new
 gamma  1.0.0         already published
 ##[error]beta is new, and a trusted publisher can't create a crate
-Publish what is left once from your own machine, with an ordinary API token (`cargo login`):
+Publish what is left once with an ordinary API token, from this commit on your own machine:
   cargo publish --workspace --exclude gamma --registry local
-Then add a trusted publisher in the settings of beta. The next release needs no API token.
-##[error]Stopped before any upload: not every crate can be published with trusted publishing
+Then add a trusted publisher in the settings of beta, and run this again: nothing will be left.
+##[error]Stopped before any upload: not every crate is ready
   beta 1.0.0: new
-Publish a new crate once with an ordinary API token. If a state is unknown, run this again.
+Run this again when that has changed.
 """
     )
     assert "| `beta` | 1.0.0 | new |\n" in result.summary
@@ -3733,7 +3743,7 @@ def test_check_shows_what_cargo_says_if_it_fails(world: World) -> None:
             "`check` needs cargo 1.74 or later, and this is cargo 1.73.9 (1a2b 2023-01-01)",
             id="an old cargo",
         ),
-        pytest.param("something else", "", "needs cargo 1.74 or later, and this is something else", id="another program"),
+        pytest.param("something else", "", "1.74 or later, and this is something else", id="another program"),
         pytest.param(
             "cargo 1.90.0",
             "warning: {",
@@ -3917,12 +3927,12 @@ def test_the_post_hook_reports_a_record_that_was_tampered_with_as_an_error(world
 
 @on_posix
 @needs("node")
-def test_the_post_hook_warns_if_the_record_is_gone(world: World) -> None:
+def test_the_post_hook_warns_if_the_record_is_missing(world: World) -> None:
     run_action(world)
     world.record().unlink()
     result = run_hook(world, "post")
     assert result.status == 0
-    assert result.log.startswith(f"##[warning]The record of this job, {world.record()}, is gone\n")
+    assert result.log.startswith(f"##[warning]The record of this job, {world.record()}, is missing\n")
     assert "expires by itself" in result.log
 
 
