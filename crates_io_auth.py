@@ -110,7 +110,10 @@ def first_line(text: SafeText) -> SafeText:
 
 
 class AuthError(Exception):
-    """A failure with a message that tells the user what happened, why, and what to do."""
+    """A failure with a message that tells the user what happened, why, and what to do.
+
+    docs/troubleshooting.md explains each message.
+    """
 
     level = "error"
 
@@ -169,13 +172,43 @@ def leave_signals_to_main_thread() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, CANCEL_SIGNALS)
 
 
+# What went wrong
+
+CANCELLED = """\
+Cancelled. Every access token that this step received is revoked, or in the record for the post step."""
+
+BUG = """\
+crates_io_auth.py failed unexpectedly: {kind} at {places}
+Please report this. Access tokens are in the record, and `python3 crates_io_auth.py post` revokes them."""
+
+UNUSABLE_ENVIRONMENT = """\
+The environment of this step isn't usable: {reason}
+Fix this, and run it again."""
+
+
+def explain(error: BaseException) -> SafeText:
+    """Return what to tell the user about any exception. Python's own traceback could show a secret."""
+    if isinstance(error, AuthError):
+        return error.message
+    if isinstance(error, Cancelled):
+        return SafeText(CANCELLED)
+    if isinstance(error, OSError):
+        return render(UNUSABLE_ENVIRONMENT, reason=error)
+    places = []
+    trace = error.__traceback__
+    while trace:
+        places.append(f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}")
+        trace = trace.tb_next
+    return render(BUG, kind=type(error).__name__, places=", ".join(places))
+
+
 # The registry's URL
 
 INVALID_URL = """\
 Invalid URL: {url}
-A registry's URL is https://host, optionally with a port and a path. Plain http is allowed only for this
-machine (localhost, 127.0.0.1 or [::1]). User names, queries and fragments are not allowed.
-Correct the input `url`, the option --url or the variable INPUT_URL. Nothing was sent."""
+It must be https://host, optionally with a port and a path. Plain http is allowed only for this machine
+(localhost, 127.0.0.1 or [::1]). User names, queries and fragments are not allowed. Nothing was sent to it.
+Correct it where it is set: the input `url`, --url, INPUT_URL, or the index in cargo's configuration."""
 
 # What is allowed, not what is forbidden: parsers such as urlsplit drop some characters and let others pass.
 LABEL = "[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
@@ -242,7 +275,7 @@ def parse_json(text: str | bytes, *path: str | int) -> Any:
 
 
 def nesting_depth(text: str) -> int:
-    """Return how deeply JSON text is nested, which can exhaust the stack of the interpreter."""
+    """Return how deeply JSON text is nested. Deep nesting can overflow the interpreter's stack."""
     brackets = re.sub(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[^][{}"]+', "", text, flags=re.DOTALL)
     return max(itertools.accumulate(1 if bracket in "[{" else -1 for bracket in brackets), default=0)
 
@@ -257,7 +290,7 @@ def is_secret(value: object) -> bool:
 
 INVALID_SECRET = """\
 {variable} does not hold a token
-A token is one line of visible ASCII characters without quotes. Nothing was sent.
+A token is one line of visible ASCII characters without double quotes and backslashes. It was not sent.
 Check where the variable is set."""
 
 
@@ -345,7 +378,7 @@ class Response(NamedTuple):
         seconds = parse_retry_after(self.headers.get("Retry-After", ""))
         return TransientError(self.request.host, self.problem, seconds)
 
-    def error(self) -> AuthError | TransientError:
+    def unexpected_error(self) -> AuthError | TransientError:
         """Return the error for a response that is neither the expected one nor a refusal."""
         if 300 <= self.status < 400:
             return AuthError(REDIRECTED, host=self.request.host, problem=self.problem)
@@ -432,10 +465,11 @@ class RequestThread(threading.Thread):
         """Wait for the response. Raises AuthError or TransientError."""
         seconds = max(0.0, min(REQUEST_SECONDS, deadline - time.monotonic()))
         self.finished.wait(seconds)
-        if isinstance(self.outcome, Response):
-            return self.outcome
+        outcome = self.outcome  # read once: it can still come
+        if isinstance(outcome, Response):
+            return outcome
         late = SafeText(f"no response within {seconds:.0f} s")
-        raise self.outcome or TransientError(self.request.host, late)
+        raise outcome or TransientError(self.request.host, late)
 
 
 def send(request: Request, deadline: float) -> Response:
@@ -449,7 +483,7 @@ def send(request: Request, deadline: float) -> Response:
 
 
 def with_retries(attempt: Callable[[], T], deadline: float) -> T:
-    """Return what one of four attempts returns. No attempt starts after the deadline.
+    """Return what one of four attempts returns. No retry starts after the deadline.
 
     Raises AuthError after the last attempt, and anything but a TransientError at once.
     """
@@ -468,6 +502,18 @@ def with_retries(attempt: Callable[[], T], deadline: float) -> T:
         log(RETRYING, seconds=round(seconds, 1), number=number + 1, **values)
         time.sleep(seconds)
     raise AuthError(NO_RESPONSE, host=failure.host, reason=failure.reason, number=number, attempts=attempts)
+
+
+def fetch(request: Request, deadline: float) -> Response:
+    """Return a success or a refusal. Raises AuthError."""
+
+    def attempt() -> Response:
+        response = send(request, deadline)
+        if not (response.ok or response.refused):
+            raise response.unexpected_error()
+        return response
+
+    return with_retries(attempt, deadline)
 
 
 # Identity tokens
@@ -498,7 +544,8 @@ def claims_of(identity_token: str) -> dict[str, Any]:
 def audiences_of(claims: dict[str, Any]) -> list[str]:
     """Return the audiences of an identity token: there can be several (RFC 7519, section 4.1.3)."""
     audiences = claims.get("aud", [])
-    return [str(audience) for audience in (audiences if isinstance(audiences, list) else [audiences])]
+    audiences = audiences if isinstance(audiences, list) else [audiences]
+    return [str(audience) for audience in audiences] or ["(none)"]
 
 
 def has_expired(claims: dict[str, Any]) -> bool:
@@ -517,19 +564,15 @@ def format_time(seconds: float) -> str:
 
 # The record
 
-UNUSABLE_ENVIRONMENT = """\
-The environment of this step isn't usable: {reason}
-Fix this, and run it again."""
-
 UNSAFE_RECORD = """\
 Can't use {path} to record access tokens: {reason}
 It must belong to you and be open to nobody else: a folder of mode 0700, or a regular file of mode 0600 that
 is not a link. If somebody else put it there, find out who. Remove it, and run this again."""
 
 DAMAGED_RECORD = """\
-The record {path} is damaged: a line of it can't be read
-Every access token that could be read is revoked. crates.io's tokens expire 30 minutes after they were issued.
-Wait until then, or revoke by hand what you know of. Then remove the file."""
+The record {path} is damaged: one of its lines can't be read
+The access tokens in its other lines are revoked as usual. One in the damaged line expires by itself, on
+crates.io 30 minutes after it was issued. Wait until then, and remove the file."""
 
 
 class IssuedToken(NamedTuple):
@@ -537,12 +580,12 @@ class IssuedToken(NamedTuple):
 
     registry: str  # its URL
     token: str
-    issued_at: float  # in seconds since the epoch, and no later than the registry's own time
+    issued_at: float  # in seconds since the epoch, taken before the request is sent: no token is older
     reusable: bool  # whether an upload may use it; a test token is revoked at once
 
 
 def check_absolute(variable: str, path: str) -> None:
-    """Raise AuthError for a relative path, which another process would look for elsewhere."""
+    """Raise AuthError for a relative path: a process in another folder would resolve it differently."""
     if not os.path.isabs(path):
         reason = f"{variable} must be an absolute path, and is {path}"
         raise AuthError(UNUSABLE_ENVIRONMENT, reason=reason)
@@ -553,7 +596,7 @@ def check_owner(path: str, status: os.stat_result, kind: int) -> None:
     owned = sys.platform == "win32" or status.st_uid == os.geteuid()
     linked = kind == stat.S_IFREG and status.st_nlink > 1
     if stat.S_IFMT(status.st_mode) != kind or linked or not owned:
-        raise AuthError(UNSAFE_RECORD, path=path, reason="it is a link, or somebody else's")
+        raise AuthError(UNSAFE_RECORD, path=path, reason="it is a link, a special file, or somebody else's")
 
 
 def write_line(file: IO[bytes], line: str, name: str) -> None:
@@ -572,14 +615,14 @@ class Record:
     """The file with a line of JSON for each access token of this job that is to be revoked.
 
     Several processes can use it at once without a lock: they only append lines, and overwrite lines with
-    blanks. All methods raise AuthError if the file can't be used.
+    blanks. All methods raise AuthError, or OSError, if the file can't be used.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
 
     def open(self, flags: int = 0) -> IO[bytes]:
-        """Open the file, which must be the user's own, and take all rights from others.
+        """Open the file, which must be the user's own, and remove all permissions of others.
 
         Raises FileNotFoundError if it is missing, unless O_CREAT is among the flags and its folder exists.
         """
@@ -685,9 +728,9 @@ It is masked in this log, set as the output `token`, and revoked when the job en
 
 
 class CI:
-    """Any CI system, or a shell. A class for each other system overrides what is different there."""
+    """Any CI system, or a shell. A subclass overrides what its system does differently."""
 
-    single_use = True  # a job has one identity token, and the registry accepts it once: no test exchange
+    single_use = True  # a job has one identity token, which the registry accepts once: none for a test
     issued_message = ISSUED_ELSEWHERE
     always_has_record = False  # `post` can be run without `main`, so a missing record is no warning
 
@@ -726,7 +769,7 @@ class CI:
         """
         # Not tempfile.gettempdir, which avoids a full disk: `post` must look where `main` wrote.
         temporary = os.environ.get("TMPDIR") or os.environ.get("TEMP") or "/tmp"
-        check_absolute("TMPDIR", temporary)
+        check_absolute("TMPDIR (or TEMP)", temporary)
         user = "" if sys.platform == "win32" else f"-{os.geteuid()}"  # Windows has a folder for each user
         folder = os.path.join(temporary, f"crates-io-auth{user}")
         os.makedirs(folder, 0o700, exist_ok=True)
@@ -734,7 +777,7 @@ class CI:
         check_owner(folder, status, stat.S_IFDIR)
         if sys.platform != "win32" and status.st_mode & 0o077:
             raise AuthError(UNSAFE_RECORD, path=folder, reason="it is open to others")
-        job = os.environ.get("CI_JOB_ID", "")
+        job = os.environ.get("CI_JOB_ID", "")  # GitLab sets it
         name = hashlib.sha256(os.fsencode(job)).hexdigest()[:32] if job else "no-job-id"
         return os.path.join(folder, f"{name}.jsonl")
 
@@ -865,6 +908,7 @@ CLAIMS = {
     "repository_owner_id": "repository owner ID",
     "workflow_ref": "workflow file",
     "project_path": "project",
+    "namespace_id": "namespace ID",
     "ci_config_ref_uri": "CI file",
     "environment": "environment",
 }
@@ -888,7 +932,7 @@ def describe_claims(claims: dict[str, Any], audience: str) -> list[str]:
 
 
 def explain_refusal(problem: str, claims: dict[str, Any], registry: str) -> list[str]:
-    """Return what helps beside the registry's own words, and isn't said in them.
+    """Return advice that the registry's own message doesn't give.
 
     https://github.com/rust-lang/crates.io/tree/main/src/controllers/trustpub
     """
@@ -900,7 +944,9 @@ def explain_refusal(problem: str, claims: dict[str, Any], registry: str) -> list
             return [f"It expired at {format_time(claims['exp'])}. Start a new job to get a new one."]
         if audience not in audiences_of(claims):
             return [f"It is for the audience {', '.join(audiences_of(claims))}, not for {audience}."]
-        return ["It hasn't expired and has the right audience, so its signature must be wrong."]
+        return [
+            "It hasn't expired and has the right audience: its signature, or another claim, must be wrong."
+        ]
     if "JWT issuer" in problem:
         supported = f"GitHub Actions ({GITHUB_ISSUER}) and GitLab ({GITLAB_ISSUER})"
         return [f"It is from the issuer {claims.get('iss')}. crates.io supports {supported}."]
@@ -945,7 +991,7 @@ class AccessTokens:
         self.ci = ci
         self.record = record
         self.mask = mask
-        self.exchanges: list[Exchange] = []  # those that can still bring an access token
+        self.exchanges: list[Exchange] = []  # also those whose responses may come late
         self.issued: list[IssuedToken] = []
 
     def __enter__(self) -> AccessTokens:
@@ -954,7 +1000,7 @@ class AccessTokens:
     def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
         ignore_cancellation()  # no later process knows of an access token that isn't in the record yet
         unrecorded = self.receive_late_tokens()
-        tokens = self.issued if failure else unrecorded
+        tokens = self.issued if failure else unrecorded  # what is recorded is for `post`
         problems = revoke_all(tokens, self.record, CLEANUP_SECONDS)
         log_revoked(len(tokens) - len(problems))
         if problems:
@@ -981,7 +1027,7 @@ class AccessTokens:
                 self.keep(issued)
                 return issued
             if not response.refused:
-                raise response.error()
+                raise response.unexpected_error()
             explanation = explain_refusal(response.problem, claims_of(identity_token), registry)
             host = exchange.request.host
             raise AuthError(REFUSED, host=host, problem=response.problem, explanation=explanation)
@@ -1030,7 +1076,7 @@ def revoke(issued: IssuedToken, seconds: float) -> None:
         if response.status == 204 or (response.status in (401, 404) and from_registry):
             return
         if not (response.refused and from_registry):
-            raise response.error()
+            raise response.unexpected_error()
         raise AuthError(REVOCATION_REFUSED, host=response.request.host, problem=response.problem)
 
     with_retries(attempt, deadline)
@@ -1072,11 +1118,11 @@ this job got an access token, it expires by itself, on crates.io 30 minutes afte
 
 
 class Inputs(NamedTuple):
-    """The inputs of the action, checked."""
+    """The inputs of the action."""
 
-    registry: str  # the URL of the registry
+    registry: str  # the URL of the registry, checked
     credential_provider: bool
-    cargo_registry: str  # cargo's name for the registry
+    cargo_registry: str  # cargo's name for the registry, as it is written
 
 
 def read_inputs(ci: CI, url: str | None) -> Inputs:
@@ -1125,19 +1171,19 @@ def post() -> None:
     Raises AuthError when one is left, or when the record can't be read; the others are revoked.
     """
     ci = detect_ci()
-    record = Record(ci.record_path())
+    record = Record("")  # without a file, for the case that its path isn't safe
+    missing = False
     tokens: list[IssuedToken] = []
     failures: list[AuthError] = []
-    missing = ci.always_has_record and not os.path.lexists(record.path)
-    if missing:
-        ci.annotate("warning", render(NO_RECORD, path=record.path))
     try:
+        record = Record(ci.record_path())
+        missing = ci.always_has_record and not os.path.lexists(record.path)
         lines = record.lines()
         tokens += [issued for issued, _, _ in lines if issued]
         if len(tokens) < len(lines):
             failures.append(AuthError(DAMAGED_RECORD, path=record.path))
-    except AuthError as error:
-        failures.append(error)
+    except (AuthError, OSError) as error:
+        failures.append(AuthError("{message}", message=explain(error)))
     try:
         token = os.environ.get("CARGO_REGISTRY_TOKEN", "")
         if token.startswith("cio_tp_") and token not in [issued.token for issued in tokens]:
@@ -1149,9 +1195,11 @@ def post() -> None:
     log_revoked(len(tokens) - len(problems))
     if problems:
         failures.append(AuthWarning(NOT_REVOKED, problems=problems))
-    if not (tokens or failures or missing):
+    if missing:
+        ci.annotate("warning", render(NO_RECORD, path=record.path))
+    elif not (tokens or failures):
         log("Nothing to revoke.")
-    for failure in failures[1:]:
+    for failure in failures[1:]:  # `run` shows the one that is raised
         ci.annotate(failure.level, failure.message)
     if failures:
         raise failures[0]
@@ -1198,7 +1246,7 @@ Stopped before anything was built: the test token could not be revoked. Nothing 
   {problems}
 The test token expires by itself, on crates.io 30 minutes after it was issued. Run the job again."""
 
-# What cargo gets before it builds. It is sent nowhere, unless reading the index needs a token
+# What cargo gets before it builds, if reading the index needs no token: cargo then sends it nowhere
 # (https://doc.rust-lang.org/cargo/reference/registry-index.html#index-authentication).
 PLACEHOLDER_TOKEN = "the-upload-gets-a-real-token"
 
@@ -1265,18 +1313,18 @@ def respond_to_cargo(line: bytes, tokens: AccessTokens) -> dict[str, object]:
     index = parse_json(line, "registry", "index-url")
     if parse_json(line, "v") != 1 or not kind or not isinstance(index, str):
         raise AuthError(NOT_A_REQUEST)
-    operation = operation if kind == "get" else kind
-    if operation == "login":
+    wanted = operation if kind == "get" else kind
+    if wanted == "login":
         raise AuthError(LOGIN)
-    if operation in ("owners", "yank", "unyank"):
-        raise AuthError(UNSUPPORTED_OPERATION, operation=operation.replace("owners", "owner"))
-    if operation not in ("read", "publish", "logout"):
+    if wanted in ("owners", "yank", "unyank"):
+        raise AuthError(UNSUPPORTED_OPERATION, operation=str(wanted).replace("owners", "owner"))
+    if wanted not in ("read", "publish", "logout"):
         return {"Err": {"kind": "operation-not-supported"}}
     found = registry_of_index(index)
     if found is None:
         return {"Err": {"kind": "url-not-supported"}}  # cargo then asks its next provider
     registry, auth_required = found
-    if operation == "logout":
+    if wanted == "logout":
         issued_here = [issued for issued in tokens.record.tokens() if issued.registry == registry]
         problems = revoke_all(issued_here, tokens.record, REVOKE_SECONDS)
         if problems:
@@ -1284,7 +1332,7 @@ def respond_to_cargo(line: bytes, tokens: AccessTokens) -> dict[str, object]:
         return {"Ok": {"kind": "logout"}}
     # Not independent of the operation: what cargo got for reading must not serve for an upload.
     response: dict[str, object] = {"kind": "get", "operation_independent": False, "cache": "never"}
-    if operation == "read" and not auth_required:
+    if wanted == "read" and not auth_required:
         preflight(registry, tokens)
         response["token"] = PLACEHOLDER_TOKEN
     else:
@@ -1292,7 +1340,7 @@ def respond_to_cargo(line: bytes, tokens: AccessTokens) -> dict[str, object]:
         age = f"reused, {(time.time() - issued.issued_at) / 60:.0f} min old" if issued else "new"
         issued = issued or tokens.get(registry)
         crate = "reading the index"
-        if operation == "publish":
+        if wanted == "publish":
             crate = f"{parse_json(line, 'name')} {parse_json(line, 'vers')}"
         log("Access token for {crate}: {age}", crate=crate, age=age)
         expiration = int(issued.issued_at + FRESH_SECONDS)
@@ -1317,30 +1365,20 @@ def registry_of_index(index: str) -> tuple[str, bool] | None:
     if not response.ok or not isinstance(api, str):
         return None
     registry = registry_url(api)
-    # Otherwise an index could have a token issued by another registry, and cargo would send it to its own.
-    ours, theirs = parse_url(registry), parse_url(url)
-    subdomain = f".{theirs['host']}".lower().endswith(f".{ours['host']}")
-    if not subdomain or (ours["scheme"], ours["port"]) != (theirs["scheme"].lower(), theirs["port"]):
-        raise AuthError(FOREIGN_REGISTRY, host=theirs["host"], registry=registry)
+    # Without this check a malicious index could name crates.io as its registry, and cargo would send the
+    # token for crates.io to a server that the index chooses.
+    named, asked = parse_url(registry), parse_url(url.lower())
+    same_port = int(named["port"] or 443) == int(asked["port"] or 443)
+    subdomain = f".{asked['host']}".endswith(f".{named['host']}")
+    if not (subdomain and same_port and named["scheme"] == asked["scheme"]):
+        raise AuthError(FOREIGN_REGISTRY, host=asked["host"], registry=registry)
     return registry, parse_json(response.body, "auth-required") is True
 
 
-def fetch(request: Request, deadline: float) -> Response:
-    """Return a success or a refusal. Raises AuthError."""
-
-    def attempt() -> Response:
-        response = send(request, deadline)
-        if not (response.ok or response.refused):
-            raise response.error()
-        return response
-
-    return with_retries(attempt, deadline)
-
-
 def preflight(registry: str, tokens: AccessTokens) -> None:
-    """Make sure that the first upload will get an access token. Raises AuthError if it won't.
+    """Find out whether an upload would get an access token, as far as that can be tried. Raises AuthError.
 
-    cargo asks before it builds. A test token must not be alive when build scripts run then
+    cargo asks before it builds, so a test token must be revoked before build scripts run
     (https://github.com/rust-lang/cargo/issues/15743).
     """
     if tokens.record.fresh_token(registry):
@@ -1359,13 +1397,6 @@ def preflight(registry: str, tokens: AccessTokens) -> None:
 
 
 # The command line
-
-CANCELLED = """\
-Cancelled. Every access token that this step received is revoked, or in the record for the post step."""
-
-BUG = """\
-crates_io_auth.py failed unexpectedly: {kind} at {places}
-Please report this. Access tokens are in the record, and `python3 crates_io_auth.py post` revokes them."""
 
 DESCRIPTION = "Get a short-lived crates.io access token in CI, and revoke it afterwards."
 
@@ -1410,30 +1441,15 @@ def parse_arguments(arguments: list[str]) -> Callable[[], None]:
         arguments = ["main", *arguments]
     options = parser.parse_args(arguments)
     if options.command == "check":
-        return lambda: check(options.manifest_path, options.registry)
+        return lambda: check(options.manifest_path, options.registry or "crates-io")
     return post if options.command == "post" else lambda: main(options.url)
-
-
-def explain(error: BaseException) -> SafeText:
-    """Return what to tell the user about any exception. Python's own traceback could show a secret."""
-    if isinstance(error, AuthError):
-        return error.message
-    if isinstance(error, Cancelled):
-        return SafeText(CANCELLED)
-    if isinstance(error, OSError):
-        return render(UNUSABLE_ENVIRONMENT, reason=error)
-    places = []
-    trace = error.__traceback__
-    while trace:
-        places.append(f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}")
-        trace = trace.tb_next
-    return render(BUG, kind=type(error).__name__, places=", ".join(places))
 
 
 def run(arguments: list[str]) -> int:
     """Do what the command line says, and return the exit status."""
     if sys.stderr is None:  # it was closed before Python started; print would write to stdout instead
-        sys.stderr = os.fdopen(os.open(os.devnull, os.O_RDONLY))  # which can't be written to, either
+        # Read-only on purpose: writing fails, so a token that can't be masked is never requested.
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_RDONLY))
     command = parse_arguments(arguments)
     ci = CI() if command is cargo_plugin else detect_ci()  # cargo shows what is printed as it is
     try:
@@ -1448,8 +1464,9 @@ def run(arguments: list[str]) -> int:
         level = error.level if isinstance(error, AuthError) else "error"
         ci.annotate(level, message)
         if level == "error":
-            # In a fence nothing from outside is a link or HTML, and no line of it can end the fence.
-            ci.summarize(f"### crates-io-auth failed\n\n```text\n{message}\n```\n")
+            # In a block of code, which no line can end that is indented, nothing is a link or HTML.
+            code = message.replace("\n", "\n    ")
+            ci.summarize(f"### crates-io-auth failed\n\n    {code}\n\n")
         return 1
 
 
@@ -1655,7 +1672,9 @@ def publish_command(exclude: str, registry: str, manifest_path: str | None) -> S
         command.append(f"--registry {shlex.quote(registry)}")
     if manifest_path:
         command.append(f"--manifest-path {shlex.quote(manifest_path)}")
-    return sanitize(" ".join(filter(None, command)))
+    text = " ".join(filter(None, command))
+    # Not `sanitize` in any case: it cuts a long command, and hides what stands before an @ in a path.
+    return SafeText(text) if text.isprintable() and "##" not in text else sanitize(text)
 
 
 def markdown_table(states: dict[Crate, SafeText], registry: str) -> str:

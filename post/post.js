@@ -10,9 +10,9 @@ if (python !== "") {
   const revocation = spawnSync(python, ["-I", "-S", script, "post"], { cwd: __dirname, stdio: "inherit" });
   if (revocation.status === null) {
     console.log(
-      `::warning title=crates-io-auth::crates-io-auth couldn't run python3, so no access token was revoked ` +
-        `(${revocation.error?.code ?? revocation.signal}). If this job got one, it expires by itself, on crates.io ` +
-        `30 minutes after it was issued.`,
+      `::warning title=crates-io-auth::crates-io-auth couldn't run python3 to its end ` +
+        `(${revocation.error?.code ?? revocation.signal}), so an access token may be left. ` +
+        `It expires by itself, on crates.io 30 minutes after it was issued.`,
     );
   }
 }
