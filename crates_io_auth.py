@@ -770,8 +770,9 @@ class CI:
         # Not tempfile.gettempdir, which avoids a full disk: `post` must look where `main` wrote.
         temporary = os.environ.get("TMPDIR") or os.environ.get("TEMP") or "/tmp"
         check_absolute("TMPDIR (or TEMP)", temporary)
-        user = "" if sys.platform == "win32" else f"-{os.geteuid()}"  # Windows has a folder for each user
-        folder = os.path.join(temporary, f"crates-io-auth{user}")
+        folder = os.path.join(temporary, "crates-io-auth")
+        if sys.platform != "win32":  # Windows has a temporary folder for each user
+            folder += f"-{os.geteuid()}"
         os.makedirs(folder, 0o700, exist_ok=True)
         status = os.lstat(folder)
         check_owner(folder, status, stat.S_IFDIR)
