@@ -46,7 +46,7 @@ import time
 import urllib.parse
 import urllib.request
 from email.utils import parsedate_to_datetime
-from typing import IO, Any, Callable, Iterable, NamedTuple, TypeVar
+from typing import IO, Any, Callable, Iterable, NamedTuple, NoReturn, TypeVar
 
 __version__ = "1.1.0"
 
@@ -68,6 +68,7 @@ FRESH_SECONDS = 25 * 60  # the age up to which an access token is used for one m
 CLOCK_SKEW_SECONDS = 60  # that crates.io tolerates in an identity token
 RESPONSE_BYTES = 1024 * 1024
 INDEX_BYTES = 16 * RESPONSE_BYTES  # an index has all versions in one file, and web-sys's is larger than 1 MiB
+INDEX_VERSIONS = 20_000  # of one crate
 INDEX_REQUESTS = 32  # in parallel
 
 CANCEL_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -87,12 +88,33 @@ def sanitize(text: object, secrets: Iterable[str] = ()) -> SafeText:
     because a URL can have a password there, become `***`.
     """
     line = "".join(character if character.isprintable() else "?" for character in " ".join(str(text).split()))
+    if "@" in line:
+        line = "***@" + line.rpartition("@")[2]
+    # Cut first: the time that `redact` takes grows with the square of the length.
+    line, is_cut = line[:4000], len(line) > 4000
     for secret in filter(None, secrets):
-        line = re.sub("[ ?]*".join(map(re.escape, secret)), "***", line)
+        line = redact(line, secret, is_cut)
     line = re.sub(r"(eyJ|cio_tp_)\S*", "***", line)
-    line = re.sub(r"^.*@", "***@", line)
     line = re.sub(r"#(?=#)", "# ", line)
     return SafeText(line if len(line) <= 500 else line[:500] + "...")
+
+
+def redact(line: str, secret: str, is_cut: bool) -> str:
+    """Replace a secret by `***`, also if blanks or unprintable characters (now `?`) are inside it.
+
+    If the line is cut, so is the end of it that can be the beginning of the secret.
+    """
+    places = [place for place, character in enumerate(line) if character not in " ?"]
+    packed = "".join(line[place] for place in places)
+    for size in range(min(len(secret), len(packed)) if is_cut else 0, 0, -1):
+        if packed.endswith(secret[:size]):
+            line, packed = line[: places[-size]] + "***", packed[:-size]
+            break
+    start = packed.rfind(secret)
+    while start >= 0:
+        line = line[: places[start]] + "***" + line[places[start + len(secret) - 1] + 1 :]
+        start = packed.rfind(secret, 0, start)
+    return line
 
 
 def render(template: str, **values: object) -> SafeText:
@@ -281,16 +303,16 @@ def nesting_depth(text: str) -> int:
 
 
 def is_secret(value: object) -> bool:
-    """Tell whether a value is visible ASCII without double quotes and backslashes.
+    """Tell whether a value has the form of a bearer token (RFC 6750, section 2.1).
 
-    It can't end a line, a header or a string, wherever it is sent or written.
+    It can't end a line, a header, a command or a string, wherever it is sent or written.
     """
-    return isinstance(value, str) and re.fullmatch(r"[!#-[\]-~]+", value) is not None
+    return isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9._~+/-]{1,16000}={0,16}", value) is not None
 
 
 INVALID_SECRET = """\
 {variable} does not hold a token
-A token is one line of visible ASCII characters without double quotes and backslashes. It was not sent.
+A token is one line of ASCII letters, digits and -._~+/= (RFC 6750). It was not sent.
 Check where the variable is set."""
 
 
@@ -405,7 +427,9 @@ def build_opener() -> urllib.request.OpenerDirector:
     opener = urllib.request.OpenerDirector()
     proxy = urllib.request.getproxies().get("https")
     if proxy:
-        if not re.fullmatch(r"(https?://)?([^@/\s]+@)?[A-Za-z0-9._-]+(:[0-9]{1,5})?/?", proxy):
+        # No password with https: urllib sends it, but without TLS.
+        scheme_and_user = r"(https?://|(http://)?[^@/\s]+@)?"
+        if not re.fullmatch(rf"{scheme_and_user}[A-Za-z0-9._-]+(:[0-9]{{1,5}})?/?", proxy):
             raise AuthError(INVALID_PROXY)
         opener.add_handler(urllib.request.ProxyHandler({"https": proxy}))
     opener.add_handler(urllib.request.HTTPHandler())
@@ -425,16 +449,24 @@ def open_url(request: Request) -> Response:
     try:
         outgoing = urllib.request.Request(request.url, data, headers, method=request.method)
         with build_opener().open(outgoing) as response:
-            body = response.read(request.max_bytes)
+            body = bytearray()
+            # Not read: a chunk of the size -1 makes that read without end (Python 3.13).
+            while len(body) < request.max_bytes:
+                part = response.read1(request.max_bytes - len(body))
+                if not part:
+                    break
+                body += part
             if response.length or len(body) == request.max_bytes:  # http.client reports neither
                 raise TransientError(request.host, SafeText("the response is cut off or too long"))
-            return Response(request, response.status, response.headers, body)
+            return Response(request, response.status, response.headers, bytes(body))
     except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         if isinstance(reason, ssl.SSLCertVerificationError):
             message = reason.verify_message
             raise AuthError(UNTRUSTED_CERTIFICATE, host=request.host, reason=message) from None
-        text = request.sanitize(f"{reason} ({type(reason).__name__})")
+        # A proxy's words may repeat its password.
+        text = re.sub(r"(Tunnel connection failed: [0-9]+).*", r"\1", str(reason), flags=re.DOTALL)
+        text = request.sanitize(f"{text} ({type(reason).__name__})")
         raise TransientError(request.host, text) from None
 
 
@@ -836,7 +868,7 @@ class GitHubActions(CI):
         return str(token)
 
     def mask(self, secret: str) -> None:
-        print("::add-mask::" + secret.replace("%", "%25"), file=sys.stderr, flush=True)
+        print(f"::add-mask::{secret}", file=sys.stderr, flush=True)
 
     def annotate(self, level: str, message: SafeText) -> None:
         # The log shows the message without its title; the title is for the page of the run.
@@ -999,7 +1031,8 @@ class AccessTokens:
         return self
 
     def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
-        ignore_cancellation()  # no later process knows of an access token that isn't in the record yet
+        with contextlib.suppress(Cancelled):  # by a signal that comes right now
+            ignore_cancellation()  # no later process knows of an access token that isn't in the record yet
         unrecorded = self.receive_late_tokens()
         tokens = self.issued if failure else unrecorded  # what is recorded is for `post`
         problems = revoke_all(tokens, self.record, CLEANUP_SECONDS)
@@ -1036,10 +1069,14 @@ class AccessTokens:
         return with_retries(attempt, deadline)
 
     def keep(self, issued: IssuedToken) -> None:
-        """Mask and record an access token. Raises AuthError or OSError."""
-        self.issued.append(issued)
-        self.mask(issued.token)
-        self.record.add(issued)
+        """Record and mask an access token, if that isn't done yet. Raises AuthError or OSError."""
+        is_new = issued not in self.issued
+        if is_new:
+            self.issued.append(issued)
+        if issued not in self.record.tokens():  # a signal may have come before it was written
+            self.record.add(issued)
+        if is_new:
+            self.mask(issued.token)
 
     def receive_late_tokens(self) -> list[IssuedToken]:
         """Wait up to LATE_SECONDS for missing responses, and keep the access tokens in them.
@@ -1052,7 +1089,7 @@ class AccessTokens:
             if not exchange.finished.wait(max(0.0, deadline - time.monotonic())):
                 log(STILL_UNANSWERED, host=exchange.request.host)
             issued = exchange.issued_token()
-            if issued and issued not in self.issued:
+            if issued:
                 try:
                     self.keep(issued)
                 except (AuthError, OSError) as error:
@@ -1073,7 +1110,9 @@ def revoke(issued: IssuedToken, seconds: float) -> None:
 
     def attempt() -> None:
         response = send(Request("DELETE", url, bearer=issued.token), deadline)
-        from_registry = parse_json(response.body, "errors", 0) is not None
+        detail = parse_json(response.body, "errors", 0, "detail")
+        # A registry that misses the header hasn't seen the token: a proxy has taken it away.
+        from_registry = isinstance(detail, str) and "Missing" not in detail
         if response.status == 204 or (response.status in (401, 404) and from_registry):
             return
         if not (response.refused and from_registry):
@@ -1371,6 +1410,8 @@ def registry_of_index(index: str) -> tuple[str, bool] | None:
     named, asked = parse_url(registry), parse_url(url.lower())
     same_port = int(named["port"] or 443) == int(asked["port"] or 443)
     subdomain = f".{asked['host']}".endswith(f".{named['host']}")
+    if named["host"][-1].isdigit():  # an IP address has no subdomains
+        subdomain = asked["host"] == named["host"]
     if not (subdomain and same_port and named["scheme"] == asked["scheme"]):
         raise AuthError(FOREIGN_REGISTRY, host=asked["host"], registry=registry)
     return registry, parse_json(response.body, "auth-required") is True
@@ -1426,8 +1467,12 @@ def parse_arguments(arguments: list[str]) -> Callable[[], None]:
         return cargo_plugin
     import argparse  # here: 3 ms and 0.3 MiB that the action and cargo don't need
 
+    class ArgumentParser(argparse.ArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            super().error(sanitize(message))  # it repeats the arguments
+
     formatter = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="crates_io_auth.py", description=DESCRIPTION, epilog=EPILOG, formatter_class=formatter
     )
     parser.add_argument("--version", action="version", version=__version__)
@@ -1537,6 +1582,15 @@ class Crate(NamedTuple):
         name = self.name.lower()
         folder = {1: "1", 2: "2", 3: f"3/{name[0]}"}.get(len(name), f"{name[:2]}/{name[2:4]}")
         return f"{folder}/{name}"
+
+    def versions(self, lines: list[bytes]) -> list[str | None]:
+        """Return the version on each line of the index, without build metadata; None if it isn't ours."""
+        versions: list[str | None] = []
+        for line in lines:
+            name, version = str(parse_json(line, "name")), str(parse_json(line, "vers"))
+            found = re.match(r"[0-9]+\.[0-9]+\.[0-9]+[^+]*", version)
+            versions.append(found[0] if found and name.lower() == self.name.lower() else None)
+        return versions
 
 
 def check(manifest_path: str | None = None, registry: str = "crates-io") -> None:
@@ -1658,12 +1712,15 @@ def state_in_index(crate: Crate, index: str, deadline: float) -> SafeText:
         return SafeText(f"unknown: {first_line(error.message)}")
     if response.status in (404, 410, 451):
         return NEW
-    versions = [parse_json(line, "vers") for line in response.body.splitlines()]
-    if not response.ok or not versions or not all(isinstance(version, str) for version in versions):
+    body = response.body.rstrip()
+    versions = crate.versions(body.split(b"\n")) if body.count(b"\n") < INDEX_VERSIONS else []
+    # A response without its length, or in chunks, may be cut off between two lines.
+    length = response.headers["Content-Length"] or response.headers["Transfer-Encoding"]
+    is_whole = length in (str(len(response.body)), "chunked")
+    if response.status != 200 or not is_whole or not versions or None in versions:
         return render("unknown: {problem}", problem=response.problem)
     # The registry has no two versions that differ in build metadata only. A yanked one is there, too.
-    found = crate.version.partition("+")[0] in [version.partition("+")[0] for version in versions]
-    return PUBLISHED if found else READY
+    return PUBLISHED if crate.version.partition("+")[0] in versions else READY
 
 
 def publish_command(exclude: str, registry: str, manifest_path: str | None) -> SafeText:

@@ -791,6 +791,12 @@ def test_a_request_without_a_response_is_waited_for(slow_request: SlowRequest) -
 # The command line
 
 
+def test_an_argument_in_an_error_can_t_start_a_line(world: World) -> None:
+    result = world.run("post", "x\n::error::owned", env=world.on_github())
+    assert result.status == 2
+    assert result.stderr.endswith("unrecognized arguments: x ::error::owned\n")
+
+
 @pytest.mark.parametrize("option", ["--help", "--version"])
 def test_help_and_version_are_printed_and_nothing_is_sent(world: World, option: str) -> None:
     result = world.run(option, env=world.on_github())
@@ -866,14 +872,6 @@ def test_both_tokens_are_masked_before_anything_else_is_printed(world: World) ->
         f"::add-mask::{world.github.identity_tokens[0]}",
         f"::add-mask::{world.registry.access_tokens[0]}",
     ]
-
-
-def test_a_percent_sign_in_a_token_is_escaped_for_the_runner(world: World) -> None:
-    world.registry.faults = [respond(200, {"token": "odd%0Atoken"})]
-    world.registry.access_tokens = ["odd%0Atoken"]
-    result = world.run(env=world.on_github())
-    assert "::add-mask::odd%250Atoken" in result.stderr.splitlines()
-    assert result.outputs == "token=odd%0Atoken\n"
 
 
 @on_posix
@@ -1568,6 +1566,11 @@ def test_a_secret_that_a_cut_goes_through_is_hidden_whole(world: World) -> None:
     assert "<html> Bearer ***. Retrying" in result.stderr
 
 
+def test_a_text_made_for_a_secret_is_redacted_at_once() -> None:
+    # With a regular expression made of the secret, this took longer than a job lasts.
+    assert script.sanitize("e" * 1_000_000, ["e" * 16_000 + "x"]) == "***"
+
+
 def test_a_response_made_to_keep_the_redaction_busy_does_not_hang_the_job(world: World) -> None:
     world.registry.faults = [respond(400, b"eyJ" * 349_000)]
     result = world.run(env=world.on_github())
@@ -1656,6 +1659,8 @@ TRANSIENT = {
     "not UTF-8": respond(200, b'{"token": "\xff\xfe", "value": "\xff"}'),
     "UTF-16": respond(200, '{"tok'.encode("utf-16")),
     "header in a token": respond(200, {"token": "x\r\nX: y", "value": "x\r\nX: y"}),
+    "percent sign in a token": respond(200, {"token": "a%0Ab", "value": "a%0Ab"}),
+    "token that is too long": respond(200, {"token": "a" * 16_001, "value": "a" * 16_001}),
     "space in a token": respond(200, {"token": "a b", "value": "a b"}),
     "quotation mark in a token": respond(200, {"token": 'a"b', "value": 'a"b'}),
     "token that is not ASCII": respond(200, {"token": "tökén", "value": "tökén"}),
@@ -1995,6 +2000,44 @@ def test_an_endless_response_is_not_read_beyond_a_mebibyte(world: World) -> None
     assert world.run(env=world.on_github(), prelude="script.BACKOFF_SECONDS = (0, 0, 0)").status == 0
     # Beyond what was read, only the sockets' buffers can hold any.
     assert sent[0] < 16 * 1024 * 1024
+
+
+def test_a_chunk_of_negative_size_does_not_lift_the_limit(world: World) -> None:
+    sent = [0]
+
+    def endless_chunk(handler: Handler) -> None:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n")
+        with contextlib.suppress(OSError):
+            while sent[0] < 64 * 1024 * 1024:
+                sent[0] += handler.wfile.write(b" " * 65536)
+
+    world.registry.faults = [endless_chunk]
+    assert world.run(env=world.on_github(), prelude="script.BACKOFF_SECONDS = (0, 0, 0)").status == 0
+    assert sent[0] < 16 * 1024 * 1024
+
+
+def test_a_password_is_not_sent_to_a_proxy_that_would_need_tls(tls_world: World, proxy: Proxy) -> None:
+    url = proxy.url.replace("http://", "https://user:word-of-user@")
+    result = tls_world.run(env=tls_world.on_github(HTTPS_PROXY=url))
+    assert result.log.startswith("##[error]HTTPS_PROXY does not hold the URL of a proxy\n")
+    assert not proxy.requests + proxy.tunnels
+
+
+def test_a_proxy_that_repeats_its_password_does_not_get_it_shown(tls_world: World) -> None:
+    def listen(server: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = server.accept()
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.1 407 your password is word-of-user\r\n\r\n")
+                connection.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=listen, args=[server], daemon=True).start()
+        url = f"http://user:word-of-user@127.0.0.1:{server.getsockname()[1]}"
+        result = tls_world.run(env=tls_world.on_github(HTTPS_PROXY=url), prelude=IMPATIENT)
+    assert "Tunnel connection failed: 407 (OSError)" in result.log
+    assert "word-of-user" not in result.log + result.summary
 
 
 def test_one_tls_context_serves_the_whole_run(tls_world: World) -> None:
@@ -2515,6 +2558,11 @@ def test_a_token_that_the_registry_does_not_know_is_as_good_as_revoked(world: Wo
         pytest.param(respond(401, b"<html>Proxy</html>"), id="401 of a proxy"),
         pytest.param(respond(404, b"no backend"), id="404 of a load balancer"),
         pytest.param(respond(404, {"errors": []}), id="404 without an error"),
+        pytest.param(respond(404, {"errors": "proxy says no"}), id="404 with a text"),
+        pytest.param(
+            respond(401, {"errors": [{"status": 401, "message": "no"}]}), id="401 of another server"
+        ),
+        pytest.param(refuse(401, "Missing `Authorization` header"), id="401 for a header that got lost"),
     ],
 )
 def test_only_the_registry_s_own_response_counts_as_revoked(world: World, fault: Fault) -> None:
@@ -2744,6 +2792,23 @@ def test_cancelled_while_it_revokes_a_token_that_is_in_no_record_it_goes_on(worl
     process.popen.send_signal(signal.SIGINT)
     assert process.finish().status == 1
     assert world.registry.access_tokens
+    assert not world.registry.alive()
+
+
+@on_posix
+def test_a_token_that_can_be_neither_masked_nor_revoked_at_once_is_left_to_post(world: World) -> None:
+    reader, writer = os.pipe()
+
+    def nobody_reads_any_more(handler: Handler) -> None:
+        os.close(reader)
+        world.registry.behave(handler)
+
+    world.registry.faults = [nobody_reads_any_more, *[respond(503)] * 4]
+    process = world.start(env=world.on_github(), prelude=IMPATIENT, stderr=writer)
+    os.close(writer)
+    assert process.finish().status == 1
+    assert world.registry.alive()
+    assert world.run("post", env=world.on_github()).status == 0
     assert not world.registry.alive()
 
 
@@ -3668,6 +3733,32 @@ INDEX_FAULTS: dict[str, tuple[Fault, str]] = {
     "empty": (respond(200), "unknown: HTTP 200: not the expected body"),
     "list": (respond(200, b'["vers"]'), "unknown: HTTP 200: not the expected body"),
     "number": (respond(200, b'{"vers": 1}'), "unknown: HTTP 200: not the expected body"),
+    "another": (
+        respond(200, b'{"name": "serde", "vers": "1.0.0"}'),
+        "unknown: HTTP 200: not the expected body",
+    ),
+    "unversioned": (
+        respond(200, b'{"name": "unversioned", "vers": ""}'),
+        "unknown: HTTP 200: not the expected body",
+    ),
+    "partial": (
+        respond(206, b'{"name": "partial", "vers": "0.1.0"}'),
+        "unknown: HTTP 206: not the expected body",
+    ),
+    "no-length": (
+        send_bytes(b'HTTP/1.1 200 OK\r\n\r\n{"name": "no-length", "vers": "0.1.0"}\n'),
+        "unknown: HTTP 200: not the expected body",
+    ),
+    "odd-length": (
+        send_bytes(
+            b'HTTP/1.1 200 OK\r\nContent-Length: 90, 90\r\n\r\n{"name": "odd-length", "vers": "0.1.0"}\n'
+        ),
+        "unknown: HTTP 200: not the expected body",
+    ),
+    "line-breaks": (
+        respond(200, b'{"name": "line-breaks", "vers": "0.1.0"}' + b"\n" * 10**6 + b"x"),
+        "unknown: HTTP 200: not the expected body",
+    ),
     "lost-end": (
         send_bytes(b'HTTP/1.1 200 OK\r\nContent-Length: 60\r\n\r\n{"vers": "0.1.0"}\n'),
         "(attempt 4 of 4): the response is cut off or too long",
@@ -3706,7 +3797,7 @@ def test_check_asks_about_several_crates_at_a_time(world: World) -> None:
 
     def wait_for_the_others(handler: Handler) -> None:
         together.wait(20)
-        handler.respond(200, b'{"vers": "0.1.0"}')
+        handler.respond(200, {"name": handler.path.rpartition("/")[2], "vers": "0.1.0"})
 
     world.registry.index_faults = dict.fromkeys(crates, wait_for_the_others)
     assert check(world, dict.fromkeys(crates, "")).stdout.count("  ready\n") == 8
