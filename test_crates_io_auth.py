@@ -4112,6 +4112,17 @@ def test_the_hook_takes_python_from_the_absolute_folders_of_path_alone(world: Wo
     assert not list(world.folder.glob("was-here")) + list((HERE / "post").glob("was-here"))
 
 
+@on_posix
+@needs("node")
+def test_the_hook_passes_over_a_python_that_can_t_be_executed(world: World) -> None:
+    (world.folder / "python3").write_text("")
+    (world.folder / "loop").symlink_to("loop")
+    path = os.pathsep.join([str(world.folder), str(world.folder / "loop"), world.base()["PATH"]])
+    state = world.folder / "state"
+    assert run_hook(world, "main", PATH=path, GITHUB_STATE=str(state)).status == 0
+    assert state.read_text().startswith("python=/")
+
+
 @needs("node")
 def test_without_python_the_main_hook_says_so_before_a_token_is_asked_for(world: World) -> None:
     result = run_hook(world, "main", PATH=str(world.folder))

@@ -6,14 +6,17 @@ const { delimiter, isAbsolute, join } = require("node:path");
 
 // By its path: on Windows, node would look for a bare name in the current folder first, which is the workspace.
 const name = process.platform === "win32" ? "python3.exe" : "python3";
-const folders = (process.env.PATH ?? "").split(delimiter).filter((folder) => isAbsolute(folder) && !/[\r\n]/.test(folder));
+const folders = (process.env.PATH ?? "").split(delimiter).filter(isAbsolute);
 const isNewEnough = ["-I", "-S", "-c", "import sys; sys.exit(sys.version_info < (3, 8))"];
-const [first] = folders
-  .map((folder) => join(folder, name))
-  .filter(existsSync)
-  .map((path) => ({ path, ...spawnSync(path, isNewEnough, { cwd: __dirname }) }))
-  .filter(({ error }) => error === undefined); // like bash, which passes over what can't be executed
-const python = first?.status === 0 ? first.path : "";
+let python = "";
+for (const path of folders.map((folder) => join(folder, name)).filter(existsSync)) {
+  const { error, status } = spawnSync(path, isNewEnough, { cwd: __dirname });
+  // As bash does, pass over what can't be executed. A line break in the path would be another line of the state.
+  if (error === undefined && !/[\r\n]/.test(path)) {
+    python = status === 0 ? path : "";
+    break;
+  }
+}
 
 // For post.js. Written in any case, so that no variable of an earlier step can take its place.
 appendFileSync(process.env.GITHUB_STATE || devNull, `python=${python}\n`);
