@@ -2,14 +2,14 @@
 """Get a short-lived crates.io access token in CI, without a stored secret, and revoke it afterwards.
 
 This is crates.io's trusted publishing (https://crates.io/docs/trusted-publishing). The CI system issues
-an *identity token* (an OIDC JWT), which says which repository and workflow a job belongs to, for one
-*audience*. The *registry* exchanges it for an *access token*, with which cargo can publish for 30
+an *identity token* (an OIDC JWT), which says which repository and workflow a job belongs to, and is meant
+for one *audience*. The *registry* exchanges it for an *access token*, with which cargo can publish for 30
 minutes. Each access token is written to the *record*, a file in the job's temporary folder, as soon as it
 is received, so that a later process can revoke it, whatever happens in between.
 
 The file needs only Python's standard library, and is installed by copying it. From top to bottom:
 
-- text that is safe to print, and cancellation
+- text that is safe to print, cancellation, and what went wrong
 - the registry's URL, and data from outside
 - requests, with their deadlines and retries
 - identity tokens
@@ -81,7 +81,7 @@ class SafeText(str):
 
 
 def sanitize(text: object, secrets: Iterable[str] = ()) -> SafeText:
-    """Return untrusted text as a part of one line, at most 500 characters long.
+    """Return untrusted text as a part of one line, cut after 500 characters.
 
     It can't start a line, move the cursor, or hold a command of a CI system (`##[`, `##vso[`,
     `##teamcity[`). The given secrets, whatever has the form of a token, and everything before the last `@`,
@@ -189,7 +189,7 @@ def ignore_cancellation() -> None:
 
 
 def leave_signals_to_main_thread() -> None:
-    """Block the signals in another thread: the system may deliver one there, and not wake the main thread."""
+    """Block the signals in the calling thread: one delivered there would not wake the main thread."""
     if sys.platform != "win32":
         signal.pthread_sigmask(signal.SIG_BLOCK, CANCEL_SIGNALS)
 
@@ -201,7 +201,7 @@ Cancelled. Every access token that this step received is revoked, or in the reco
 
 BUG = """\
 crates_io_auth.py failed unexpectedly: {kind} at {places}
-Please report this. Access tokens are in the record, and `python3 crates_io_auth.py post` revokes them."""
+Please report this. `python3 crates_io_auth.py post` revokes the access tokens that are in the record."""
 
 UNUSABLE_ENVIRONMENT = """\
 The environment of this step isn't usable: {reason}
@@ -230,7 +230,7 @@ INVALID_URL = """\
 Invalid URL: {url}
 It must be https://host, optionally with a port and a path. Plain http is allowed only for this machine
 (localhost, 127.0.0.1 or [::1]). User names, queries and fragments are not allowed. Nothing was sent to it.
-Correct it where it is set: the input `url`, --url, INPUT_URL, or the index in cargo's configuration."""
+Correct it where it comes from, for example the input `url`, --url, INPUT_URL, or cargo's configuration."""
 
 # What is allowed, not what is forbidden: parsers such as urlsplit drop some characters and let others pass.
 LABEL = "[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
@@ -388,7 +388,7 @@ class Response(NamedTuple):
     def problem(self) -> SafeText:
         """What is wrong with the response, in one line: the status, and what the server says."""
         if self.ok:
-            text: object = "not the expected body"  # which may hold a part of a token
+            text: object = "not the expected body"  # not shown: it may hold a part of a token
         elif self.status < 400:
             text = f"redirects to {self.headers['Location']}"
         else:
@@ -612,7 +612,7 @@ class IssuedToken(NamedTuple):
 
     registry: str  # its URL
     token: str
-    issued_at: float  # in seconds since the epoch, taken before the request is sent: no token is older
+    issued_at: float  # in seconds since the epoch, before the request was sent: no token is older than this
     reusable: bool  # whether an upload may use it; a test token is revoked at once
 
 
@@ -662,9 +662,9 @@ class Record:
             flags |= getattr(os, name, 0)
         try:
             file = os.fdopen(os.open(self.path, flags | os.O_RDWR, 0o600), "r+b", 0)
-        except FileNotFoundError:
-            raise
         except OSError as error:
+            if not os.path.lexists(self.path):
+                raise
             raise AuthError(UNSAFE_RECORD, path=self.path, reason=error.strerror) from None
         check_owner(self.path, os.fstat(file.fileno()), stat.S_IFREG)
         if sys.platform != "win32":
@@ -683,7 +683,7 @@ class Record:
             write_line(file, f"\n{line}\n", self.path)
 
     def lines(self) -> list[tuple[IssuedToken | None, int, int]]:
-        """Return what each line holds that is not blank, where it starts, and its length, in bytes.
+        """Return, for each line that is not blank, what it holds, where it starts, and its length in bytes.
 
         A damaged line holds None. A missing file has no lines.
         """
@@ -849,8 +849,13 @@ class GitHubActions(CI):
         bearer = secret_in("ACTIONS_ID_TOKEN_REQUEST_TOKEN")
         if url and bearer:
             return url, bearer
-        with contextlib.suppress(OSError), open(os.environ.get("GITHUB_EVENT_PATH", ""), "rb") as event:
-            if parse_json(event.read(), "pull_request", "head", "repo", "fork") is True:
+        with contextlib.suppress(OSError), open(os.environ.get("GITHUB_EVENT_PATH", ""), "rb") as file:
+            event = file.read()
+            head = parse_json(event, "pull_request", "head", "repo", "id") or "unknown"
+            from_elsewhere = head != parse_json(event, "pull_request", "base", "repo", "id")
+            is_fork = parse_json(event, "pull_request", "head", "repo", "fork") is True
+            # A repository that is a fork has pull requests of its own. pull_request_target can get a token.
+            if is_fork and from_elsewhere and os.environ.get("GITHUB_EVENT_NAME") != "pull_request_target":
                 raise AuthError(FORK)
         raise AuthError(NO_PERMISSION)
 
@@ -952,7 +957,7 @@ def describe_claims(claims: dict[str, Any], audience: str) -> list[str]:
     lines = []
     for name, words in CLAIMS.items():
         value = claims.get(name)
-        if value and name.endswith(("workflow_ref", "ref_uri")):
+        if value and name in ("workflow_ref", "ci_config_ref_uri"):
             # octo/crate/.github/workflows/release.yml@main, or gitlab.com/octo/crate//.gitlab-ci.yml@main
             value = re.sub(r"^.*(//|/\.github/workflows/)|@.*$", "", str(value))
         if value or name == "environment":
@@ -1149,7 +1154,7 @@ INVALID_INPUT = """\
 The input {name} must be true or false, and is {value}
 Correct it in the workflow."""
 
-IGNORED_INPUT = "The input {name} has no effect {condition}. Remove it from the workflow."
+IGNORED_INPUT = "The input {name} has no effect {mode}. Remove it from the workflow."
 
 NO_RECORD = """\
 The record of this job, {path}, is missing
@@ -1175,13 +1180,10 @@ def read_inputs(ci: CI, url: str | None) -> Inputs:
         raise AuthError(INVALID_INPUT, name="credential-provider", value=value)
     registry = registry_url(default_registry() if url is None else url)
     inputs = Inputs(registry, value.lower() == "true", os.environ.get("INPUT_REGISTRY") or "crates-io")
-    name, condition = "", ""
     if inputs.credential_provider and inputs.registry != CRATES_IO:
-        name, condition = "url", "with credential-provider"
+        ci.annotate("warning", render(IGNORED_INPUT, name="url", mode="with credential-provider"))
     if not inputs.credential_provider and inputs.cargo_registry != "crates-io":
-        name, condition = "registry", "without credential-provider"
-    if name:
-        ci.annotate("warning", render(IGNORED_INPUT, name=name, condition=condition))
+        ci.annotate("warning", render(IGNORED_INPUT, name="registry", mode="without credential-provider"))
     return inputs
 
 
@@ -1272,7 +1274,7 @@ LOGIN = """\
 `cargo login` isn't needed: cargo gets its tokens from crates-io-auth, its credential provider
 To log in with an ordinary API token all the same, unset the variable that names the provider."""
 
-NO_REGISTRY = """\
+UNREADABLE_INDEX = """\
 Couldn't read the configuration of the index at {host}: {problem}
 Check its URL. Its config.json must be readable without a token."""
 
@@ -1296,7 +1298,7 @@ CRATES_IO_INDEXES = ("sparse+https://index.crates.io/", "https://github.com/rust
 def set_up_cargo(ci: CI, cargo_registry: str) -> None:
     """Have cargo get its tokens for a registry from this file, in the steps that follow.
 
-    Writes a launcher, since cargo can't start a file with the options of Python. Raises AuthError or OSError.
+    Writes a launcher, since cargo can't pass options to Python. Raises AuthError or OSError.
     """
     if not isinstance(ci, GitHubActions):
         raise AuthError(NO_PROVIDER, reason="this is not GitHub Actions")
@@ -1379,10 +1381,10 @@ def respond_to_cargo(line: bytes, tokens: AccessTokens) -> dict[str, object]:
         issued = tokens.record.fresh_token(registry)
         age = f"reused, {(time.time() - issued.issued_at) / 60:.0f} min old" if issued else "new"
         issued = issued or tokens.get(registry)
-        crate = "reading the index"
+        purpose = "reading the index"
         if wanted == "publish":
-            crate = f"{parse_json(line, 'name')} {parse_json(line, 'vers')}"
-        log("Access token for {crate}: {age}", crate=crate, age=age)
+            purpose = f"{parse_json(line, 'name')} {parse_json(line, 'vers')}"
+        log("Access token for {purpose}: {age}", purpose=purpose, age=age)
         expiration = int(issued.issued_at + FRESH_SECONDS)
         response.update(token=issued.token, cache="expires", expiration=expiration)
     return {"Ok": response}
@@ -1400,7 +1402,7 @@ def registry_of_index(index: str) -> tuple[str, bool] | None:
     url = index[len("sparse+") :].rstrip("/") + "/config.json"
     response = fetch(Request("GET", url), time.monotonic() + REQUEST_SECONDS)
     if response.status != 404 and not response.ok:
-        raise AuthError(NO_REGISTRY, host=response.request.host, problem=response.problem)
+        raise AuthError(UNREADABLE_INDEX, host=response.request.host, problem=response.problem)
     api = parse_json(response.body, "api")
     if not response.ok or not isinstance(api, str):
         return None
@@ -1488,7 +1490,9 @@ def parse_arguments(arguments: list[str]) -> Callable[[], None]:
     options = parser.parse_args(arguments)
     if options.command == "check":
         return lambda: check(options.manifest_path, options.registry or "crates-io")
-    return post if options.command == "post" else lambda: main(options.url)
+    if options.command == "post":
+        return post
+    return lambda: main(options.url)
 
 
 def run(arguments: list[str]) -> int:
@@ -1510,7 +1514,7 @@ def run(arguments: list[str]) -> int:
         level = error.level if isinstance(error, AuthError) else "error"
         ci.annotate(level, message)
         if level == "error":
-            # In a block of code, which no line can end that is indented, nothing is a link or HTML.
+            # In an indented block of code nothing is a link or HTML, and no indented line can end it.
             code = message.replace("\n", "\n    ")
             ci.summarize(f"### crates-io-auth failed\n\n    {code}\n\n")
         return 1
@@ -1520,7 +1524,8 @@ def run(arguments: list[str]) -> int:
 
 NO_CARGO = """\
 Couldn't run cargo: {reason}
-`check` asks it for the crates of the workspace. Install Rust, or add cargo to PATH, and run this again."""
+`check` asks it for the crates of the workspace. Make sure that cargo is in PATH and works. Then run this
+again."""
 
 OLD_CARGO = """\
 `check` needs cargo 1.74 or later, and this is {version}
@@ -1548,7 +1553,7 @@ NEW_CRATE = """\
 {name} is new, and a trusted publisher can't create a crate
 Publish what is left once with an ordinary API token, from this commit on your own machine:
   {command}
-Then add a trusted publisher in the settings of {name}, and run this again: nothing will be left."""
+Then add a trusted publisher in the settings of {name}, and run this again."""
 
 NOT_READY = """\
 Stopped before any upload: not every crate is ready
@@ -1594,7 +1599,7 @@ class Crate(NamedTuple):
 
 
 def check(manifest_path: str | None = None, registry: str = "crates-io") -> None:
-    """Print what of a cargo workspace can be published to a registry, and with which command.
+    """Print which crates of a workspace can be published to a registry, and the command for it.
 
     Raises AuthError if a crate is new, or if something can't be found out.
     """
@@ -1697,7 +1702,7 @@ def states_in_index(crates: list[Crate], index: str) -> dict[Crate, SafeText]:
     if config.status in (401, 403) or parse_json(config.body, "auth-required") is True:
         raise AuthError(INDEX_NEEDS_TOKEN, host=config.request.host)
     if not config.ok:
-        raise AuthError(NO_REGISTRY, host=config.request.host, problem=config.problem)
+        raise AuthError(UNREADABLE_INDEX, host=config.request.host, problem=config.problem)
     # Not in a `with` block, which would wait for the requests when the job is cancelled.
     pool = ThreadPoolExecutor(INDEX_REQUESTS, initializer=leave_signals_to_main_thread)
     return dict(zip(crates, pool.map(lambda crate: state_in_index(crate, index, deadline), crates)))
@@ -1731,7 +1736,7 @@ def publish_command(exclude: str, registry: str, manifest_path: str | None) -> S
     if manifest_path:
         command.append(f"--manifest-path {shlex.quote(manifest_path)}")
     text = " ".join(filter(None, command))
-    # Not `sanitize` in any case: it cuts a long command, and hides what stands before an @ in a path.
+    # Not always `sanitize`: it cuts a long command, and hides what stands before an @ in a path.
     return SafeText(text) if text.isprintable() and "##" not in text else sanitize(text)
 
 

@@ -1254,6 +1254,10 @@ def test_a_pull_request_from_a_fork_is_told_that_it_never_gets_one(world: World)
     [
         pytest.param({"pull_request": {"head": {"repo": {"fork": False}}}}, id="no fork"),
         pytest.param({"pull_request": {"head": {"repo": None}}}, id="deleted fork"),
+        pytest.param(
+            {"pull_request": {"head": {"repo": {"fork": True, "id": 1}}, "base": {"repo": {"id": 1}}}},
+            id="within a repository that is a fork",
+        ),
         pytest.param({"ref": "refs/heads/main"}, id="push"),
         pytest.param([1, "x"], id="another shape"),
     ],
@@ -3653,7 +3657,7 @@ gamma  1.0.0         already published
 ##[error]beta is new, and a trusted publisher can't create a crate
 Publish what is left once with an ordinary API token, from this commit on your own machine:
   cargo publish --workspace --exclude gamma --registry local
-Then add a trusted publisher in the settings of beta, and run this again: nothing will be left.
+Then add a trusted publisher in the settings of beta, and run this again.
 ##[error]Stopped before any upload: not every crate is ready
   beta 1.0.0: new
 Run this again when that has changed.
