@@ -1719,9 +1719,9 @@ def state_in_index(crate: Crate, index: str, deadline: float) -> SafeText:
         return NEW
     body = response.body.rstrip()
     versions = crate.versions(body.split(b"\n")) if body.count(b"\n") < INDEX_VERSIONS else []
-    # A response without its length, or in chunks, may be cut off between two lines.
+    # A response that names neither its length nor chunks may be cut off between two lines.
     length = response.headers["Content-Length"] or response.headers["Transfer-Encoding"]
-    is_whole = length in (str(len(response.body)), "chunked")
+    is_whole = str(length).lower() in (str(len(response.body)), "chunked")
     if response.status != 200 or not is_whole or not versions or None in versions:
         return render("unknown: {problem}", problem=response.problem)
     # The registry has no two versions that differ in build metadata only. A yanked one is there, too.
