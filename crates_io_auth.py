@@ -450,7 +450,7 @@ def open_url(request: Request) -> Response:
         outgoing = urllib.request.Request(request.url, data, headers, method=request.method)
         with build_opener().open(outgoing) as response:
             body = bytearray()
-            # Not read: a chunk of the size -1 makes that read without end (Python 3.13).
+            # Not read: a chunk of the size -1 makes that read without a limit (Python 3.10 to 3.13).
             while len(body) < request.max_bytes:
                 part = response.read1(request.max_bytes - len(body))
                 if not part:
@@ -1592,9 +1592,10 @@ class Crate(NamedTuple):
         """Return the version on each line of the index, without build metadata; None if it isn't ours."""
         versions: list[str | None] = []
         for line in lines:
-            name, version = str(parse_json(line, "name")), str(parse_json(line, "vers"))
-            found = re.match(r"[0-9]+\.[0-9]+\.[0-9]+[^+]*", version)
-            versions.append(found[0] if found and name.lower() == self.name.lower() else None)
+            entry = parse_json(line)
+            name, version = (entry.get("name"), entry.get("vers")) if isinstance(entry, dict) else ("", "")
+            found = re.match(r"[0-9]+\.[0-9]+\.[0-9]+[^+]*", str(version))
+            versions.append(found[0] if found and str(name).lower() == self.name.lower() else None)
         return versions
 
 
