@@ -752,6 +752,9 @@ def main(url: str | None = None) -> None:
     record = Record(ci.record_path())
     record.create()  # first, so that `post` can tell a record that was removed from one that never was
     registry = registry_url(url)
+    if isinstance(ci, GitHubActions) and ci.is_true("credential-provider"):
+        set_up_cargo(ci, registry, os.environ.get("INPUT_REGISTRY") or "crates-io")
+        return
     issued, publisher = exchange(ci, registry, deadline)
     record.add(issued)
     ci.mask(issued.token)
@@ -790,6 +793,148 @@ def post() -> None:
         say("Nothing to revoke.")
 
 
+# cargo's credential provider
+
+# What cargo gets before it builds. Reading crates.io's index needs no token, so cargo sends it nowhere
+# (https://doc.rust-lang.org/cargo/reference/registry-index.html#index-authentication).
+PLACEHOLDER_TOKEN = "the-upload-gets-a-real-token"
+
+
+def variable_prefix(cargo_registry: str) -> str:
+    """Return what the names of cargo's variables for a registry begin with."""
+    if cargo_registry == "crates-io":
+        return "CARGO_REGISTRY"
+    return "CARGO_REGISTRIES_" + re.sub(r"[^A-Z0-9]", "_", cargo_registry.upper())
+
+
+def set_up_cargo(ci: GitHubActions, registry: str, cargo_registry: str) -> None:
+    """Have cargo get its tokens for a registry from this file, in the steps that follow.
+
+    Writes a launcher, since cargo can't pass options to Python. Raises AuthError or OSError.
+    """
+    if (registry == CRATES_IO) != (cargo_registry == "crates-io"):
+        raise AuthError(
+            f"The inputs url ({registry}) and registry ({one_line(cargo_registry)}) name two registries",
+            "`registry` is cargo's name for the one at `url`. For crates.io set neither. Commit, and push.",
+        )
+    ci.endpoint()  # fail now if the permission is missing
+    folder = os.path.dirname(ci.record_path())
+    # cargo splits the variable at blanks, and the runner ends it at a line break.
+    if sys.platform == "win32" or not folder.isprintable() or " " in folder:
+        raise AuthError(
+            f"credential-provider doesn't work here: RUNNER_TEMP is {one_line(folder)}",
+            "cargo starts it on Linux and macOS, from a path without blanks. Use the output `token` instead.",
+        )
+    prefix = variable_prefix(cargo_registry)
+    if os.environ.get(f"{prefix}_TOKEN"):
+        ci.annotate(
+            "warning",
+            f"{prefix}_TOKEN is set, but cargo ignores it: it gets its tokens from the credential provider\n"
+            "Remove the variable: every build script can read it.",
+        )
+    descriptor, launcher = tempfile.mkstemp(prefix="crates-io-auth-for-cargo-", dir=folder)
+    command = [sys.executable, "-I", "-S", os.path.abspath(__file__), "--cargo-plugin", "--url", registry]
+    with open(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
+        file.write("#!/bin/sh\nexec " + " ".join(map(shlex.quote, command)) + "\n")
+    os.chmod(launcher, 0o700)
+    ci.append("GITHUB_ENV", f"{prefix}_CREDENTIAL_PROVIDER={launcher}\n")
+    say(f"From now on, cargo gets its tokens from crates-io-auth: {prefix}_CREDENTIAL_PROVIDER is set.")
+    say("They are revoked when the job ends.")
+
+
+def cargo_plugin(url: str | None) -> None:
+    """Respond to one request of cargo, as the credential provider for the registry at `url`.
+
+    https://doc.rust-lang.org/cargo/reference/credential-provider-protocol.html
+    """
+    print('{"v":[1]}', flush=True)
+    line = sys.stdin.buffer.readline(RESPONSE_BYTES)
+    try:
+        response = respond_to_cargo(line, registry_url(url))
+    except Exception as error:
+        response = {"Err": {"kind": "other", "message": explain(error)}}
+    print(json.dumps(response), flush=True)
+
+
+def respond_to_cargo(line: bytes, registry: str) -> dict[str, object]:
+    """Return the response to a request of cargo. Raises AuthError or OSError for cargo to show."""
+    deadline = time.monotonic() + REQUESTS_SECONDS
+    index, kind, operation = find(line, "registry", "index-url"), find(line, "kind"), find(line, "operation")
+    if find(line, "v") != 1 or not kind or not index:
+        raise AuthError(
+            "This is not a request of version 1 of cargo's credential provider protocol",
+            "`--cargo-plugin` is for cargo, if CARGO_REGISTRY_CREDENTIAL_PROVIDER names this file.",
+        )
+    # A token of crates.io is for the index of crates.io alone. Any other index is taken for that of the other
+    # registry that the user has named.
+    if (index in CRATES_IO_INDEXES) != (registry == CRATES_IO):
+        return {"Err": {"kind": "url-not-supported"}}  # cargo then asks its next provider
+    # No token is printed here, and cargo's output may go through a pipe that puts something in front of each
+    # line: a mask command would then show what it should hide.
+    ci = detect_ci(masks=False)
+    record = Record(ci.record_path())
+    record.create()
+    # Not independent of the operation: what cargo got for reading must not serve for an upload.
+    response: dict[str, object] = {"kind": "get", "cache": "never", "operation_independent": False}
+    wanted = operation if kind == "get" else kind
+    if wanted == "read":
+        preflight(ci, record, registry, deadline)
+        response["token"] = PLACEHOLDER_TOKEN
+    elif wanted == "publish":
+        crate = f"{find(line, 'name')} {find(line, 'vers')}"
+        response["token"] = token_for_upload(ci, record, registry, deadline, crate)
+    elif wanted == "logout":
+        tokens = [issued for issued in record.tokens() if issued.registry == registry]
+        problems = revoke_all(record, tokens, deadline)
+        if problems:
+            raise AuthError("Couldn't revoke an access token", details=problems)
+        response = {"kind": "logout"}
+    elif wanted == "login":
+        raise AuthError("`cargo login` isn't needed: cargo gets its tokens from crates-io-auth, its provider")
+    elif wanted in ("owners", "yank", "unyank"):
+        command = str(wanted).replace("owners", "owner")
+        raise AuthError(
+            f"A token of trusted publishing can't be used for `cargo {command}`",
+            f"Use an ordinary API token: `cargo {command} --token …`.",
+        )
+    else:
+        return {"Err": {"kind": "operation-not-supported"}}
+    return {"Ok": response}
+
+
+def preflight(ci: CI, record: Record, registry: str, deadline: float) -> None:
+    """Find out whether an upload would get an access token, as far as that can be tried. Raises AuthError.
+
+    cargo asks before it builds, so the test token must be revoked before build scripts run
+    (https://github.com/rust-lang/cargo/issues/15743). It is never written to the disk.
+    """
+    if record.fresh_token(registry):
+        say("Preflight: the access token of an earlier upload can be used again.")
+    elif ci.single_use:
+        publisher = publisher_of(claims_of(ci.identity_token(audience_of(registry), deadline)))
+        say(f"Preflight: the job has an identity token for {publisher}. It is exchanged at the first upload.")
+    else:
+        issued, publisher = exchange(ci, registry, deadline)
+        say(f"Preflight: {registry} issues tokens for the crates with the trusted publisher {publisher}.")
+        try:
+            revoke(issued, deadline)
+        except AuthError as error:
+            say(f"{error.message}. Nobody holds this test token, and it expires by itself.")
+
+
+def token_for_upload(ci: CI, record: Record, registry: str, deadline: float, crate: str) -> str:
+    """Return the access token of an earlier upload, or a new one. Raises AuthError or OSError."""
+    issued = record.fresh_token(registry)
+    if issued:
+        age = f"reused, {(time.time() - issued.issued_at) / 60:.0f} min old"
+    else:
+        issued, _ = exchange(ci, registry, deadline)
+        record.add(issued)
+        age = "new"
+    say(f"Access token for {one_line(crate)}: {age}")
+    return issued.token
+
+
 # The command line
 
 EPILOG = """\
@@ -826,7 +971,12 @@ def parse_arguments(arguments: list[str]) -> tuple[str, Callable[[], None]]:
     main_parser.set_defaults(run=lambda options: main(options.url))
     post_parser = commands.add_parser("post", help="revoke the access tokens of this job")
     post_parser.set_defaults(run=lambda options: post())
-    if arguments[0].startswith("--url"):
+    plugin_parser = commands.add_parser("cargo-plugin")  # not listed: cargo calls it as --cargo-plugin
+    plugin_parser.add_argument("--url")
+    plugin_parser.set_defaults(run=lambda options: cargo_plugin(options.url))
+    if arguments[0] == "--cargo-plugin":
+        arguments = ["cargo-plugin", *arguments[1:]]
+    elif arguments[0].startswith("--url"):
         arguments = ["main", *arguments]
     options = parser.parse_args(arguments)
     return options.command, lambda: options.run(options)

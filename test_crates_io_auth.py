@@ -897,6 +897,14 @@ def test_a_registry_s_audience_is_its_url_without_the_scheme(world: World, url: 
     assert not world.registry.alive()
 
 
+@pytest.mark.parametrize("value", ["yes", "True "])
+def test_a_value_that_is_neither_true_nor_false_is_refused(world: World, value: str) -> None:
+    result = world.run(env=world.on_github(INPUT_CREDENTIAL_PROVIDER=value))
+    assert result.status == 1
+    assert result.log.startswith("##[error]The input credential-provider must be true or false, and is ")
+    assert not world.registry.requests
+
+
 @pytest.mark.parametrize("value", ["FALSE", ""])
 def test_false_has_the_spellings_of_yaml(world: World, value: str) -> None:
     assert world.run(env=world.on_github(INPUT_CREDENTIAL_PROVIDER=value)).token in world.registry.alive()
@@ -2093,6 +2101,482 @@ def test_post_killed_at_any_line_leaves_what_it_has_not_revoked_to_the_next(worl
     assert int(result.stdout) > 40
     assert not world.registry.alive()
     assert not world.recorded()
+
+
+# The provider: cargo itself
+
+# A build script that writes down what a thief would look at.
+BUILD_SCRIPT = """\
+fn main() {
+    let look = r#"(env; find "$RUNNER_TEMP" -type f -exec cat {} +) > "$SEEN/$CARGO_PKG_NAME""#;
+    std::process::Command::new("sh").args(["-c", look]).status().unwrap(); // a file may vanish
+}
+"""
+
+
+def cargo_environment(world: World) -> dict[str, str | None]:
+    """Return what cargo needs in its environment, to know the registry as `local`."""
+    return {
+        "HOME": os.environ.get("HOME"),
+        "RUSTUP_HOME": os.environ.get("RUSTUP_HOME"),
+        "CARGO_HOME": str(world.folder / "cargo"),
+        "CARGO_REGISTRIES_LOCAL_INDEX": f"sparse+{world.registry.url}/index/",
+        "CARGO_TERM_COLOR": "never",
+    }
+
+
+class Project:
+    """A workspace of crates, each of which depends on the one before."""
+
+    def __init__(self, world: World, crates: tuple[str, ...] = ("alpha", "beta", "gamma")) -> None:
+        self.world = world
+        self.folder = world.folder / "workspace"
+        self.seen = world.folder / "seen"
+        self.seen.mkdir()
+        self.cargo_environment = {
+            **cargo_environment(world),
+            "CARGO_PROFILE_DEV_DEBUG": "0",  # it builds a third faster so
+            "CARGO_INCREMENTAL": "0",
+            "SEEN": str(self.seen),
+        }
+        needs = ""
+        for name in crates:
+            (self.folder / name / "src").mkdir(parents=True)
+            (self.folder / name / "src/lib.rs").write_text("")
+            (self.folder / name / "build.rs").write_text(BUILD_SCRIPT)
+            (self.folder / name / "Cargo.toml").write_text(
+                f'[package]\nname = "{name}"\nversion = "0.1.0"\nedition = "2021"\ndescription = "x"\n'
+                f'license = "MIT"\npublish = ["local"]\n[dependencies]\n{needs}'
+            )
+            needs = f'{name} = {{ path = "../{name}", version = "0.1.0", registry = "local" }}\n'
+        members = f'[workspace]\nresolver = "2"\nmembers = {json.dumps(crates)}\n'
+        (self.folder / "Cargo.toml").write_text(members)
+
+    def set_up_provider(self, **more: str | None) -> tuple[Result, dict[str, str]]:
+        """Run the action with `credential-provider: true`. Return its result, and what the next step gets."""
+        world = self.world
+        world.temp = world.folder / "runner-temp"  # cargo needs a path without a space
+        world.temp.mkdir()
+        job = {**self.cargo_environment, "INPUT_URL": None, "RUNNER_TEMP": str(world.temp), **more}
+        inputs = {"INPUT_URL": world.registry.url, "INPUT_REGISTRY": "local"}
+        result = run_action(world, **{**job, **inputs, "INPUT_CREDENTIAL_PROVIDER": "true"})
+        variable, _, launcher = (world.folder / "env").read_text().rstrip("\n").partition("=")
+        return result, world.on_github(**{**job, variable: launcher})
+
+    def environment(self, **more: str | None) -> dict[str, str]:
+        """Return the environment of a step after the action with `credential-provider: true`."""
+        result, env = self.set_up_provider(**more)
+        assert (result.status, result.outputs) == (0, ""), result
+        assert not self.world.registry.requests + self.world.github.requests
+        return env
+
+    def cargo(self, command: str, *arguments: str, env: dict[str, str]) -> Result:
+        """Run the real cargo in the workspace."""
+        arguments = (command, "--registry", "local", "--allow-dirty", *arguments)
+        return self.world.run_command(["cargo", *arguments], env, cwd=self.folder)
+
+    def seen_by_build_scripts(self) -> list[str]:
+        """Return what each build script that has run could see."""
+        return [path.read_text() for path in self.seen.iterdir()]
+
+
+def publish_workspace(project: Project, env: dict[str, str]) -> Result:
+    """Publish all crates. Fail if a build script saw a token, dead or alive, or if `post` leaves one."""
+    world = project.world
+    Path(env["RUNNER_TEMP"], "file").write_text("that they can read")
+    result = project.cargo("publish", "--workspace", env=env)
+    assert result.status == 0, result
+    assert world.registry.published() == ["alpha", "beta", "gamma"]
+    reports = project.seen_by_build_scripts()
+    assert ["that they can read" in report for report in reports] == [True] * 3
+    for token in [*world.registry.access_tokens, *world.github.identity_tokens]:
+        assert not any(token in report for report in reports)
+    assert world.run("post", env=env).status == 0
+    assert not world.registry.alive()
+    return result
+
+
+@pytest.fixture
+def project(world: World) -> Project:
+    return Project(world)
+
+
+@on_posix
+@needs("cargo")
+@needs("bash")
+def test_cargo_publishes_a_workspace_and_no_build_script_sees_a_token(world: World, project: Project) -> None:
+    result = publish_workspace(project, project.environment())
+    # One to see that there will be one, revoked before anything was built, and one for the uploads.
+    methods = [request.method for request in world.registry.requests if request.path == TOKENS_PATH]
+    assert methods == ["POST", "DELETE", "POST", "DELETE"]
+    assert result.stderr.index("crates-io-auth: Preflight: ") < result.stderr.index("Compiling")
+
+
+@on_posix
+@needs("cargo")
+def test_a_single_use_identity_token_carries_a_whole_workspace(world: World, project: Project) -> None:
+    provider = {"CARGO_REGISTRIES_LOCAL_CREDENTIAL_PROVIDER": str(SCRIPT)}
+    # The build scripts look through RUNNER_TEMP: here the record is in it, too.
+    folders = {"RUNNER_TEMP": str(world.temp), "TMPDIR": str(world.temp)}
+    env = world.on_gitlab(**{**project.cargo_environment, **provider, **folders})
+    identity_token = world.github.identity_tokens.pop()  # it is in the environment, where GitLab puts it
+    result = publish_workspace(project, env)
+    assert "Preflight: the job has an identity token for octo/crate, .gitlab-ci.yml, " in result.stderr
+    assert identity_token not in result.stderr
+    assert len(world.registry.access_tokens) == 1
+
+
+@on_posix
+@needs("cargo")
+@needs("bash")
+def test_a_refusal_stops_cargo_before_it_builds_anything(world: World, project: Project) -> None:
+    env = project.environment()
+    world.registry.faults = [None, refuse(400, "No Trusted Publishing config found")]  # None: the index
+    result = project.cargo("publish", "--workspace", env=env)
+    assert result.status != 0
+    assert "This job needs the trusted publisher octo/crate, release.yml" in result.stderr
+    assert "Compiling" not in result.stderr
+    assert not project.seen_by_build_scripts()
+
+
+@on_posix
+@needs("cargo")
+@needs("bash")
+def test_crate_by_crate_and_in_a_pipe_a_workspace_costs_two_exchanges(world: World, project: Project) -> None:
+    # cargo ignores a token in the environment: the registry takes none but those that it has issued.
+    env = project.environment(CARGO_REGISTRIES_LOCAL_TOKEN="a-long-lived-one")
+    # release-plz takes the word "error:" for a failed upload.
+    world.registry.faults = [None, respond(503, {"errors": [{"detail": "error: soon"}]})]  # None: the index
+    publish = "cargo publish --registry local --allow-dirty --no-verify"
+    pipe = "2>&1 | sed 's/^/[log] /'"
+    commands = f"set -eo pipefail; {publish} --package alpha {pipe}; {publish} --package beta {pipe}"
+    result = world.run_command(["bash", "-c", commands], env, cwd=project.folder)
+    assert result.status == 0, result
+    assert world.registry.published() == ["alpha", "beta"]
+    ours = [line for line in result.stdout.splitlines() if "crates-io-auth: " in line or "error:" in line]
+    assert world.anonymous("\n".join(ours)) == (
+        """\
+[log] crates-io-auth: Couldn't get a valid response from 127.0.0.1: HTTP 503: error soon. \
+Retrying in <seconds> s (attempt 2 of 4).
+[log] crates-io-auth: Preflight: http://<registry> issues tokens for the crates with the trusted publisher \
+octo/crate, release.yml, environment release.
+[log] crates-io-auth: Access token for alpha 0.1.0: new
+[log] crates-io-auth: Preflight: the access token of an earlier upload can be used again.
+[log] crates-io-auth: Access token for beta 0.1.0: reused, 0 min old"""
+    )
+    assert len(world.registry.access_tokens) == 2
+
+
+# The provider: setting it up
+
+
+def set_up_provider(world: World, **changes: str | None) -> Result:
+    """Run the script as the action's step with `credential-provider: true`."""
+    return world.run(env=world.on_github(**{"INPUT_CREDENTIAL_PROVIDER": "true", **changes}))
+
+
+@on_posix
+@pytest.mark.parametrize(
+    ("registry", "folder", "prefix"),
+    [
+        pytest.param(None, "temp", "CARGO_REGISTRY", id="crates.io"),
+        pytest.param("my-registry", "témp", "CARGO_REGISTRIES_MY_REGISTRY", id="another"),
+        pytest.param("a\nB=c", "temp", "CARGO_REGISTRIES_A_B_C", id="not a name"),
+    ],
+)
+def test_cargo_s_variables_are_named_after_its_name_of_the_registry(
+    world: World, registry: str | None, folder: str, prefix: str
+) -> None:
+    temp = world.folder / folder
+    temp.mkdir()
+    inputs = {"INPUT_URL": world.registry.url if registry else None, "INPUT_REGISTRY": registry}
+    for _ in range(2):  # a second time, as for a second registry, is fine
+        result = set_up_provider(world, RUNNER_TEMP=str(temp), **inputs, **{f"{prefix}_TOKEN": "long-lived"})
+        assert result.status == 0
+        assert f"##[warning]{prefix}_TOKEN is set, but cargo ignores it" in result.log
+    variables = (world.folder / "env").read_text(encoding="utf-8")
+    launcher = f"^{prefix}_CREDENTIAL_PROVIDER=({re.escape(str(temp))}/.+)$"
+    launchers = re.findall(launcher, variables, re.MULTILINE)
+    assert len(set(launchers)) == len(variables.splitlines()) == 2
+    assert {stat.S_IMODE(os.stat(launcher).st_mode) for launcher in launchers} == {0o700}
+
+
+@pytest.mark.parametrize(
+    ("changes", "folder", "message"),
+    [
+        pytest.param({"INPUT_REGISTRY": None}, "temp", "The inputs url (http://", id="url alone"),
+        pytest.param({"INPUT_URL": None}, "temp", "The inputs url (https://crates.io)", id="registry alone"),
+        pytest.param({"ACTIONS_ID_TOKEN_REQUEST_TOKEN": ""}, "temp", "Missing permission", id="permission"),
+        pytest.param({}, "te mp", "credential-provider doesn't work here", id="blank"),
+        pytest.param({}, "te\nB=c", "credential-provider doesn't work here", id="line break", marks=on_posix),
+    ],
+)
+def test_what_can_t_work_with_cargo_is_said_by_the_action_before_anything_is_requested(
+    world: World, changes: dict[str, str | None], folder: str, message: str
+) -> None:
+    (world.folder / folder).mkdir()
+    job = {"INPUT_REGISTRY": "local", "RUNNER_TEMP": str(world.folder / folder)}
+    result = set_up_provider(world, **{**job, **changes})
+    assert result.status == 1
+    assert result.log.startswith(f"##[error]{message}")
+    assert (world.folder / "env").read_text() == ""
+    assert not world.github.requests + world.registry.requests
+
+
+@on_posix
+def test_the_launcher_works_from_any_path_for_its_url_and_runs_no_code_of_the_workspace(world: World) -> None:
+    folder = world.folder / 'it\'s "$HOME" \\ `id`'
+    folder.mkdir()
+    shutil.copy(SCRIPT, folder)
+    (folder / "python3").symlink_to(sys.executable)
+    env = world.on_github(RUNNER_TEMP=str(world.folder))
+    inputs = {"INPUT_CREDENTIAL_PROVIDER": "true", "INPUT_REGISTRY": "local"}
+    command = [str(folder / "python3"), "-I", "-S", str(folder / SCRIPT.name)]
+    assert world.run_command(command, {**env, **inputs}).status == 0
+    plant_modules(world.folder)
+    launcher = (world.folder / "env").read_text().strip().partition("=")[2]
+    hostile = {**env, "INPUT_URL": "https://other.example", "PYTHONPATH": str(world.folder)}
+    token = ask(world, hostile, about(world), launcher)["Ok"]["token"]
+    assert token in world.registry.alive()
+    assert not (world.folder / "was-here").exists()
+
+
+# The provider: cargo's protocol
+
+
+def answer(world: World, env: dict[str, str], request: object, *launcher: str) -> Result:
+    """Send the script, or a launcher for it, one line as cargo does, and return all that it prints."""
+    command = launcher or (sys.executable, "-I", "-S", str(SCRIPT))
+    line = request if isinstance(request, bytes) else json.dumps(request).encode() + b"\n"
+    with tempfile.TemporaryFile() as stdin:
+        stdin.write(line)
+        stdin.seek(0)
+        token = r'"token": "[^"]*"'
+        return world.run_command([*command, "--cargo-plugin"], env, stdin=stdin, token_in_stdout=token)
+
+
+def ask(world: World, env: dict[str, str], request: object, *launcher: str) -> Any:
+    """Send the provider one line as cargo does, and return its response."""
+    result = answer(world, env, request, *launcher)
+    assert result.status == 0, result
+    hello, response = result.stdout.splitlines()
+    assert hello == '{"v":[1]}'
+    return json.loads(response)
+
+
+def about(world: World, kind: str = "get", operation: str | None = "publish", **more: Any) -> dict[str, Any]:
+    """Return a request of cargo about the world's registry."""
+    registry = {"index-url": f"sparse+{world.registry.url}/index/", "name": "local"}
+    request = {"v": 1, "registry": registry, "kind": kind, "operation": operation, **more}
+    return {name: value for name, value in request.items() if value is not None}
+
+
+def test_an_upload_gets_a_token_that_cargo_does_not_keep(world: World) -> None:
+    response = ask(world, world.on_github(), about(world, name="alpha", vers="0.1.0", cksum="0"))["Ok"]
+    (token,) = world.registry.alive()
+    assert response == {"kind": "get", "token": token, "cache": "never", "operation_independent": False}
+
+
+@pytest.mark.parametrize(
+    ("minutes", "fields", "reused"),
+    [(24, {}, True), (25, {}, False), (-1, {}, False), (0, {"registry": "http://127.0.0.1:1"}, False)],
+    ids=["24 minutes old", "25 minutes old", "from the future", "of another registry"],
+)
+def test_an_upload_gets_a_recorded_token_while_it_is_fresh_and_of_that_registry(
+    world: World, minutes: int, fields: dict[str, object], reused: bool
+) -> None:
+    world.hold_tokens(1, issued_at=time.time() - minutes * 60, **fields)
+    (held,) = world.registry.access_tokens
+    token = ask(world, world.on_github(), about(world))["Ok"]["token"]
+    assert token in world.registry.alive()
+    assert (token == held) is reused
+    assert len(world.recorded()) == len(world.registry.access_tokens) == (1 if reused else 2)
+
+
+@pytest.mark.parametrize("ci", [World.on_github, World.on_gitlab], ids=["GitHub", "GitLab"])
+def test_while_a_token_is_fresh_neither_preflight_nor_upload_needs_another(world: World, ci: Any) -> None:
+    token = ask(world, ci(world), about(world))["Ok"]["token"]
+    no_identity = ci(world, **{"ACTIONS_ID_TOKEN_REQUEST_TOKEN": None, world.variable(): None})
+    assert ask(world, no_identity, about(world, operation="read"))["Ok"]["token"] != token
+    assert ask(world, no_identity, about(world))["Ok"]["token"] == token
+    assert world.registry.alive() == {token}
+
+
+def test_the_test_token_of_the_preflight_is_revoked_and_in_no_file_at_any_time(world: World) -> None:
+    def look_and_revoke(handler: Handler) -> None:
+        seen.extend(path.read_bytes() for path in world.folder.rglob("*") if path.is_file())
+        handler.server.behave(handler)
+
+    seen: list[bytes] = []
+    world.registry.faults = [None, look_and_revoke]  # None: the exchange
+    response = ask(world, world.on_github(), about(world, operation="read"))["Ok"]
+    (test_token,) = world.registry.revoked
+    assert world.registry.access_tokens == [test_token]
+    assert response.pop("token") != test_token
+    assert response == {"kind": "get", "cache": "never", "operation_independent": False}
+    assert seen
+    assert not any(test_token.encode() in content for content in seen)
+
+
+def test_a_test_token_that_can_t_be_revoked_stops_nothing_and_is_never_handed_out(world: World) -> None:
+    world.registry.faults = [None, refuse(403, "Not now")]  # None: the exchange
+    result = answer(world, world.on_github(), about(world, operation="read"))
+    assert '"Ok"' in result.stdout
+    assert "didn't revoke an access token: HTTP 403: Not now. Nobody holds this test token" in result.log
+    (test_token,) = world.registry.alive()
+    assert ask(world, world.on_github(), about(world))["Ok"]["token"] != test_token
+
+
+def test_the_preflight_outside_github_looks_at_the_identity_token_and_leaves_it_alone(world: World) -> None:
+    assert "Ok" in ask(world, world.on_gitlab(), about(world, operation="read"))
+    expired = {world.variable(): world.github.issue(world.registry.audience, exp=1_700_000_000)}
+    error = ask(world, world.on_gitlab(**expired), about(world, operation="read"))["Err"]
+    assert "has expired" in error["message"]
+    assert not world.registry.requests
+
+
+def test_logout_revokes_the_tokens_of_that_registry_alone(world: World) -> None:
+    world.hold_tokens(1)
+    (mine,) = world.registry.access_tokens
+    world.hold_tokens(1, registry="http://127.0.0.1:1")
+    world.registry.faults = [refuse(403, "Not now")]
+    logout = about(world, "logout", None)
+    assert "HTTP 403: Not now" in ask(world, world.on_github(), logout)["Err"]["message"]
+    assert ask(world, world.on_github(), logout) == {"Ok": {"kind": "logout"}}
+    assert world.registry.revoked == [mine]
+    assert len(world.recorded()) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "operation", "sentence"),
+    [
+        pytest.param("get", "dance", "", id="new operation"),
+        pytest.param("dance", None, "", id="new kind"),
+        pytest.param("login", None, "`cargo login` isn't needed: ", id="login"),
+        pytest.param("get", "yank", "can't be used for `cargo yank`\n", id="yank"),
+        pytest.param("get", "owners", "can't be used for `cargo owner`\n", id="owners"),
+    ],
+)
+def test_what_these_access_tokens_can_t_do_is_said_and_what_is_unknown_is_not_supported(
+    world: World, kind: str, operation: str | None, sentence: str
+) -> None:
+    error = ask(world, world.on_github(), about(world, kind, operation))["Err"]
+    assert error["kind"] == ("other" if sentence else "operation-not-supported")
+    assert sentence in error.get("message", "")
+    assert not world.registry.requests
+
+
+@pytest.mark.parametrize(
+    ("url", "index", "supported"),
+    [
+        pytest.param("", "sparse+https://index.crates.io/", True, id="crates.io by default"),
+        pytest.param("Crates.io/", "sparse+https://index.crates.io/", True, id="crates.io by name"),
+        pytest.param("", "https://github.com/rust-lang/crates.io-index", True, id="crates.io with git"),
+        pytest.param("", "sparse+https://index.crates.io.evil.example/", False, id="another than crates.io"),
+        pytest.param(
+            "https://a.example", "sparse+https://index.crates.io/", False, id="crates.io, not named"
+        ),
+        pytest.param("https://a.example", "sparse+https://b.example/", True, id="another, named"),
+    ],
+)
+def test_the_provider_responds_for_the_registry_that_the_user_has_named_alone(
+    world: World, url: str, index: str, supported: bool
+) -> None:
+    # The operation is one that is refused without asking anybody.
+    request = about(world, operation="yank", registry={"index-url": index})
+    error = ask(world, world.on_github(INPUT_URL=url), request)["Err"]
+    assert error["kind"] == ("other" if supported else "url-not-supported")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b'{"v":2,"kind":"get","registry":{"index-url":"sparse+https://x/"}}\n', id="version 2"),
+        pytest.param(b'{"v":1,"kind":"get","operation":"read"}\n', id="no registry"),
+    ],
+)
+def test_a_line_that_is_no_request_gets_an_error_that_cargo_can_show(world: World, line: bytes) -> None:
+    error = ask(world, world.on_github(), line)["Err"]
+    assert error["kind"] == "other"
+    assert error["message"].startswith("This is not a request of version 1 of cargo's")
+
+
+@pytest.mark.parametrize("url", [None, "http://other.example"], ids=["refusal", "invalid URL"])
+def test_cargo_is_told_what_the_command_line_tells_the_user(world: World, url: str | None) -> None:
+    world.registry.faults = [refuse(400, "Nope")] * 2
+    url = url or world.registry.url
+    error = ask(world, world.on_gitlab(INPUT_URL=url), about(world))["Err"]
+    assert error["kind"] == "other"
+    result = world.run(env=world.on_gitlab(INPUT_URL=url))
+    assert result.stderr == f"crates-io-auth: error: {error['message']}\n"
+
+
+def test_a_token_that_cargo_does_not_take_is_used_by_the_next_upload(world: World) -> None:
+    reader, writer = os.pipe()
+    process = world.start("--cargo-plugin", env=world.on_github(), stdin=subprocess.PIPE, stdout=writer)
+    os.close(writer)
+    assert os.read(reader, 100) == b'{"v":[1]}\n'
+    os.close(reader)
+    process.popen.stdin.write(json.dumps(about(world)).encode() + b"\n")  # type: ignore[union-attr]
+    result = process.finish()
+    assert result.status == 1
+    assert "::" not in result.stderr  # cargo would show a command to the runner as it is
+    (token,) = world.registry.alive()
+    assert ask(world, world.on_github(), about(world))["Ok"]["token"] == token
+
+
+# The action and its hook
+
+
+def composite_steps(folder: Path = HERE) -> list[str]:
+    """Return the steps of an action, as they stand in its action.yml."""
+    return (folder / "action.yml").read_text().partition("  steps:\n")[2].split("    - ")[1:]
+
+
+def action_command(folder: Path = HERE) -> str:
+    """Return the command line of an action's last step."""
+    (command,) = re.findall(r"^      run: (.+)$", composite_steps(folder)[-1], flags=re.MULTILINE)
+    return str(command)
+
+
+def start_step(world: World, action: Path, cwd: Path, **changes: str | None) -> Process:
+    """Start an action's own command line the way the runner does for `shell: bash`."""
+    step = world.folder / "step.sh"
+    step.write_text(action_command(action))
+    bash = ["bash", "--noprofile", "--norc", "-e", "-o", "pipefail", str(step)]
+    return world.start_command(bash, world.on_github(GITHUB_ACTION_PATH=str(action), **changes), cwd=cwd)
+
+
+def run_step(world: World, action: Path, cwd: Path, **changes: str | None) -> Result:
+    return start_step(world, action, cwd, **changes).finish()
+
+
+def run_action(world: World, **changes: str | None) -> Result:
+    return run_step(world, HERE, world.folder, **changes)
+
+
+def plant_modules(folder: Path) -> None:
+    """Put modules into a folder that leave a file in it if they are imported."""
+    for name in ("json", "sitecustomize", "usercustomize", "urllib"):
+        (folder / f"{name}.py").write_text(f"open({str(folder / 'was-here')!r}, 'w'); raise SystemExit(1)")
+
+
+def test_the_action_schedules_the_revocation_before_it_asks_for_a_token() -> None:
+    first, second = composite_steps()
+    assert "uses: $/post\n" in first
+    assert "crates_io_auth.py" in second
+
+
+def test_no_action_puts_an_expression_into_a_command_line() -> None:
+    assert "${{" not in action_command(HERE) + action_command(HERE / "check")
+
+
+def plant_python(world: World, text: str) -> None:
+    """Put a program of the name python3 into the folder that the step starts in."""
+    planted = world.folder / "python3"
+    planted.write_text(f"#!/bin/sh\n{text}\n")
+    planted.chmod(0o755)
 
 
 # The demo, and the fakes alone
