@@ -971,6 +971,12 @@ def parse_arguments(arguments: list[str]) -> tuple[str, Callable[[], None]]:
     main_parser.set_defaults(run=lambda options: main(options.url))
     post_parser = commands.add_parser("post", help="revoke the access tokens of this job")
     post_parser.set_defaults(run=lambda options: post())
+    check_parser = commands.add_parser("check", help="show which crates of a workspace can be published")
+    check_parser.add_argument("--manifest-path", help="the path of the workspace's Cargo.toml")
+    check_parser.add_argument("--registry", default="crates-io", help="cargo's name for the registry")
+    check_parser.set_defaults(
+        run=lambda options: check(options.manifest_path, options.registry or "crates-io")
+    )
     plugin_parser = commands.add_parser("cargo-plugin")  # not listed: cargo calls it as --cargo-plugin
     plugin_parser.add_argument("--url")
     plugin_parser.set_defaults(run=lambda options: cargo_plugin(options.url))
@@ -1024,6 +1030,183 @@ def run(arguments: list[str]) -> int:
             # In an indented block of code nothing is a link or HTML, and no indented line can end it.
             ci.summarize("### crates-io-auth\n\n    " + message.replace("\n", "\n    ") + "\n\n")
         return 1
+
+
+# The command check
+
+INDEX_BYTES = 16 * RESPONSE_BYTES  # an index has all versions in one file, and web-sys's is larger than 1 MiB
+INDEX_REQUESTS = 32  # in parallel
+
+READY, PUBLISHED, NEW, UNKNOWN = "ready", "already published", "new", "unknown"
+
+
+class Crate(NamedTuple):
+    """A crate of the workspace that may be published to the registry."""
+
+    name: str
+    version: str
+
+    @property
+    def index_path(self) -> str:
+        """Return where an index has the crate.
+
+        https://doc.rust-lang.org/cargo/reference/registry-index.html#index-files
+        """
+        name = self.name.lower()
+        folder = {1: "1", 2: "2", 3: f"3/{name[0]}"}.get(len(name), f"{name[:2]}/{name[2:4]}")
+        return f"{folder}/{name}"
+
+
+def check(manifest_path: str | None = None, registry: str = "crates-io") -> None:
+    """Print which crates of a workspace can be published to a registry, and the command for it.
+
+    Raises AuthError if a crate is new, or if something can't be found out.
+    """
+    deadline = time.monotonic() + REQUESTS_SECONDS
+    ci = detect_ci()
+    crates, elsewhere = workspace_crates(manifest_path, registry)
+    states, problems = states_in_index(crates, index_url(registry), deadline)
+    left = [crate for crate in crates if states[crate] != PUBLISHED]
+    new = [crate for crate in left if states[crate] == NEW]
+    problems += [f"{crate.name} {crate.version}: {NEW}" for crate in new]
+    excluded = [*elsewhere, *(crate.name for crate in crates if crate not in left)]
+    exclude = " ".join(f"--exclude {name}" for name in excluded)
+    ci.set_output("exclude", exclude)
+    ci.set_output("publish", "true" if left else "false")
+    ci.summarize(markdown_table(states, registry))
+
+    width = max((len(crate.name) for crate in crates), default=0)
+    for crate, state in states.items():
+        print(f"{crate.name:{width}}  {crate.version:12}  {state}")
+    command = publish_command(exclude, registry, manifest_path)
+    if not crates:
+        print("No crate of this workspace may be published to this registry.")
+    elif not left:
+        print("Nothing is left to publish.")
+    elif not problems:
+        print(
+            "\n`check` can't see whether a trusted publisher matches: a crate without one fails at upload.\n"
+            "On GitHub, the credential provider finds out before anything is built if no crate has one.\n\n"
+            f"To publish what is left:\n  {command}"
+        )
+    sys.stdout.flush()
+    for crate in new:
+        ci.annotate(
+            "error",
+            f"{crate.name} is new, and a trusted publisher can't create a crate\n"
+            "Publish what is left once with an ordinary API token, from this commit on your own machine:\n"
+            f"  {command}\n"
+            f"Then add a trusted publisher in the settings of {crate.name}, and run this again.",
+        )
+    if problems:
+        raise AuthError(
+            "Stopped before any upload: some crates aren't ready", "Run this again when they are.", problems
+        )
+
+
+def workspace_crates(manifest_path: str | None, registry: str) -> tuple[list[Crate], list[str]]:
+    """Return the crates that may be published to a registry, and the names of those for others alone.
+
+    `cargo publish --workspace` skips a crate with `publish = false`, but refuses one for another registry.
+    Raises AuthError.
+    """
+    import subprocess  # here: 2 ms that no other command needs
+
+    command = ["cargo", "metadata", "--no-deps", "--format-version=1"]
+    if manifest_path:
+        command.append(f"--manifest-path={manifest_path}")
+    try:
+        cargo = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=True)
+    except subprocess.CalledProcessError as error:
+        output = [one_line(line) for line in error.stderr.decode(errors="replace").split("\n") if line]
+        raise AuthError(
+            "`cargo metadata` failed", "Fix what cargo reports, and run this again.", output[:20]
+        ) from None
+    except OSError as error:
+        raise AuthError(
+            f"Couldn't run cargo: {one_line(error)}",
+            "`check` asks it for the workspace's crates. Install it, or correct PATH, and run this again.",
+        ) from None
+    crates, elsewhere = [], []
+    for package in json.loads(cargo.stdout)["packages"]:
+        registries = package["publish"]  # null for any
+        if registries is None or registry in registries:
+            crates.append(Crate(package["name"], package["version"]))
+        elif registries:
+            elsewhere.append(package["name"])
+    return crates, elsewhere
+
+
+def index_url(registry: str) -> str:
+    """Return the URL of a registry's sparse index. Raises AuthError if it isn't known."""
+    variable = f"{variable_prefix(registry)}_INDEX"
+    index = CRATES_IO_INDEXES[0] if registry == "crates-io" else os.environ.get(variable, "")
+    if not index.startswith("sparse+"):
+        raise AuthError(
+            f"{variable} does not hold the URL of a sparse index",
+            "`check` doesn't read cargo's configuration. Set the variable to sparse+https://host/path/.",
+        )
+    return registry_url(index[len("sparse+") :])
+
+
+def states_in_index(crates: list[Crate], index: str, deadline: float) -> tuple[dict[Crate, str], list[str]]:
+    """Return the state of each crate, and the reason for each that is UNKNOWN.
+
+    Raises AuthError if the index can't be read at all.
+    """
+    from concurrent.futures import ThreadPoolExecutor  # here: 10 ms that no other command needs
+
+    # First alone, so that an index that can't be reached is one error, not one for each crate.
+    config = fetch(Request("GET", f"{index}/config.json"), deadline)
+    if not config.ok:
+        host = config.request.host
+        raise AuthError(
+            f"Couldn't read the index at {host}: {config.problem}", "`check` sends no token to it."
+        )
+    pool = ThreadPoolExecutor(INDEX_REQUESTS)
+    requests = [Request("GET", f"{index}/{crate.index_path}", max_bytes=INDEX_BYTES) for crate in crates]
+    responses = [pool.submit(fetch, request, deadline) for request in requests]
+    states, problems = {}, []
+    for crate, response in zip(crates, responses):
+        try:
+            states[crate] = state_of(crate, response.result())
+        except AuthError as error:
+            states[crate] = UNKNOWN
+            problems.append(f"{crate.name} {crate.version}: {error.message}")
+    return states, problems
+
+
+def state_of(crate: Crate, response: Response) -> str:
+    """Return the state of a crate, from what the index says of it. Raises AuthError if that isn't clear."""
+    if response.status in (404, 410, 451):
+        return NEW
+    versions = [find(line, "vers") for line in response.body.splitlines()]
+    if response.status != 200 or not versions or None in versions:
+        raise AuthError(f"the index gave no usable response ({response.problem})")
+    # The registry has no two versions that differ in build metadata only. A yanked one is there, too.
+    published = [str(version).partition("+")[0] for version in versions]
+    return PUBLISHED if crate.version.partition("+")[0] in published else READY
+
+
+def publish_command(exclude: str, registry: str, manifest_path: str | None) -> str:
+    """Return the command that publishes what is left."""
+    command = ["cargo publish --workspace", exclude]
+    if registry != "crates-io":
+        command.append(f"--registry {shlex.quote(registry)}")
+    if manifest_path:
+        command.append(f"--manifest-path {shlex.quote(manifest_path)}")
+    return printable(" ".join(filter(None, command)))
+
+
+def markdown_table(states: dict[Crate, str], registry: str) -> str:
+    """Return a row for each crate. The reasons are left out: a server's words could be Markdown."""
+    rows = ["| Crate | Version | State |", "| --- | --- | --- |"]
+    for crate, state in states.items():
+        name = f"`{crate.name}`"
+        if registry == "crates-io":
+            name = f"[{name}]({CRATES_IO}/crates/{crate.name})"
+        rows.append(f"| {name} | {crate.version} | {state} |")
+    return "\n".join([*rows, "", ""])
 
 
 if __name__ == "__main__":

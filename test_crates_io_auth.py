@@ -1437,6 +1437,7 @@ def test_the_limits_in_seconds_and_bytes_are_these() -> None:
     assert script.LIFETIME_SECONDS == 30 * 60
     assert script.FRESH_SECONDS == 25 * 60
     assert script.RESPONSE_BYTES == 1024 * 1024
+    assert script.INDEX_BYTES == 16 * 1024 * 1024
 
 
 TRANSIENT = {
@@ -1843,6 +1844,50 @@ ATOMS = [
     *("Mon", "GMT", "-0000", "+9999", "00:00:00", "99:99:99", "01 Jan 2001", "31 Feb 99999"),
     *":@/?#%.=-{}[]\"',0 \t\n\r\x00\x1b\x7f\x85\u2028\u202e\ud800\udcffſé",
 ]
+
+
+def test_whatever_comes_in_only_the_script_s_own_errors_come_out(tmp_path: Path, monkeypatch: Any) -> None:
+    seed = int(os.environ.get("FUZZ_SEED") or random.SystemRandom().randrange(10**9))
+    print(f"FUZZ_SEED={seed}")
+    dice = random.Random(seed)
+    monkeypatch.setattr(script, "SECRETS", {"s3cr3t"})
+
+    def response(text: str) -> script.Response:
+        headers = http.client.HTTPMessage()
+        headers["Retry-After"] = headers["Location"] = re.sub("[^ -~\xa0-\xff]", " ", text)
+        body = dice.choice([text, json.dumps({"errors": [{"detail": text}]})])
+        status = dice.choice([200, 204, 302, 400, 404, 429, 500, 999])
+        request = script.Request("POST", "https://host")
+        return script.Response(request, status, headers, body.encode("utf-8", "surrogatepass"))
+
+    def claims(text: str) -> dict[str, Any]:
+        odd = dict.fromkeys(["aud", "exp", "repository", "workflow_ref", "environment"], text)
+        payload = dice.choice([text, json.dumps(odd)]).encode("utf-8", "surrogatepass")
+        return script.claims_of(dice.choice([text, f"x.{base64.urlsafe_b64encode(payload).decode()}.x"]))
+
+    def recorded(text: str) -> None:
+        content = dice.choice([text, f'{{"registry": "{text}", "token": "{text}", "issued_at": {text}}}'])
+        (tmp_path / "x.json").write_bytes(content.encode("utf-8", "surrogatepass"))
+        script.Record(str(tmp_path)).tokens()
+
+    targets: list[Callable[[str], object]] = [
+        recorded,
+        script.registry_url,
+        lambda text: script.state_of(script.Crate("x", "1.0.0"), response(text)),
+        lambda text: response(text).error(),
+        lambda text: script.refusal(response(text), claims(text), "https://host"),
+    ]
+    for _ in range(4000):
+        text = "".join(dice.choices(ATOMS, k=dice.randrange(12)))
+        script.SECRETS.intersection_update({"s3cr3t"})
+        try:
+            came_out = dice.choice(targets)(text)
+        except script.AuthError as error:
+            came_out = error
+        if isinstance(came_out, script.AuthError):
+            shown = str(came_out)
+            assert shown.replace("\n", "").isprintable(), text
+            assert not re.search("##|s3cr3t|^::", shown, flags=re.MULTILINE), text
 
 
 # Revoking
@@ -2526,6 +2571,359 @@ def test_a_token_that_cargo_does_not_take_is_used_by_the_next_upload(world: Worl
     assert ask(world, world.on_github(), about(world))["Ok"]["token"] == token
 
 
+# The check
+
+
+def check(
+    world: World,
+    crates: dict[str, str],
+    arguments: tuple[str, ...] = ("--registry", "local"),
+    prelude: str = "",
+    **more: str | None,
+) -> Result:
+    """Run `check --registry local` on GitHub, in a workspace of crates with the given manifests."""
+    folder = world.folder / "checked"
+    if not folder.exists():
+        write_workspace(folder, crates)
+    env = world.on_github(**{**cargo_environment(world), **more})
+    return world.run("check", *arguments, env=env, prelude=prelude, cwd=folder)
+
+
+def write_workspace(folder: Path, crates: dict[str, str]) -> None:
+    """Write a workspace. A manifest without a version gets 1.0.0."""
+    for name, manifest in crates.items():
+        (folder / name / "src").mkdir(parents=True)
+        (folder / name / "src/lib.rs").write_text("")
+        version = "" if "version =" in manifest.partition("[")[0] else 'version = "1.0.0"\n'
+        (folder / name / "Cargo.toml").write_text(f'[package]\nname = "{name}"\n{version}{manifest}\n')
+    folder.mkdir(exist_ok=True)
+    (folder / "Cargo.toml").write_text(f'[workspace]\nresolver = "2"\nmembers = {json.dumps(list(crates))}\n')
+
+
+@needs("cargo")
+def test_check_tells_what_is_published_what_is_ready_and_how_to_publish_it(world: World) -> None:
+    world.registry.add_to_index("core", "1.0.0")
+    result = check(world, {"Core": "", "bb": "", "ccc": "", "d": "", "long-name": 'version = "2.0.0-rc.1"'})
+    assert (result.status, result.stderr) == (0, "")
+    assert result.stdout.splitlines() == [
+        "Core       1.0.0         already published",
+        "bb         1.0.0         ready",
+        "ccc        1.0.0         ready",
+        "d          1.0.0         ready",
+        "long-name  2.0.0-rc.1    ready",
+        "",
+        "`check` can't see whether a trusted publisher matches: a crate without one fails at upload.",
+        "On GitHub, the credential provider finds out before anything is built if no crate has one.",
+        "",
+        "To publish what is left:",
+        "  cargo publish --workspace --exclude Core --registry local",
+    ]
+    assert result.outputs == "exclude=--exclude Core\npublish=true\n"
+    assert result.summary == (
+        "| Crate | Version | State |\n| --- | --- | --- |\n"
+        "| `Core` | 1.0.0 | already published |\n| `bb` | 1.0.0 | ready |\n| `ccc` | 1.0.0 | ready |\n"
+        "| `d` | 1.0.0 | ready |\n| `long-name` | 2.0.0-rc.1 | ready |\n\n"
+    )
+    first, *others = [request.path for request in world.registry.requests]
+    assert first == "/index/config.json"
+    paths = ("co/re/core", "2/bb", "3/c/ccc", "1/d", "lo/ng/long-name")
+    assert set(others) == {f"/index/{path}" for path in paths}
+
+
+@needs("cargo")
+def test_check_sends_no_secret(world: World) -> None:
+    result = check(world, {"alpha": "", "beta": ""}, CARGO_REGISTRIES_LOCAL_TOKEN="a-token")
+    assert result.status == 0
+    assert [set(request.headers) for request in world.registry.requests] == [
+        {"accept-encoding", "host", "user-agent", "connection"}
+    ] * 3
+    assert not world.github.requests
+
+
+@needs("cargo")
+@pytest.mark.parametrize(
+    "published, version",
+    [
+        pytest.param({"vers": "1.0.0", "yanked": True}, "1.0.0", id="a yanked version"),
+        pytest.param({"vers": "1.0.0+built-once"}, "1.0.0+built-again", id="other build metadata"),
+        pytest.param({"vers": "1.0.0"}, "1.0.0+built-again", id="build metadata in the workspace alone"),
+        pytest.param({"vers": "1.0.0-rc.1+once"}, "1.0.0-rc.1", id="a pre-release"),
+    ],
+)
+def test_check_counts_as_published(world: World, published: dict[str, object], version: str) -> None:
+    world.registry.index["alpha"] = [{"name": "alpha", "vers": "0.9.0"}, {"name": "alpha", **published}]
+    result = check(world, {"alpha": f'version = "{version}"'})
+    assert result.stdout.endswith("already published\nNothing is left to publish.\n")
+    assert (result.status, result.outputs) == (0, "exclude=--exclude alpha\npublish=false\n")
+
+
+@needs("cargo")
+def test_check_asks_only_about_crates_for_this_registry_and_has_cargo_leave_out_the_others(
+    world: World,
+) -> None:
+    crates = {
+        "alpha": 'publish = ["other", "local"]',
+        "beta": 'publish = ["other"]',
+        "gamma": "publish = false",
+    }
+    result = check(world, crates)
+    assert [request.path for request in world.registry.requests[1:]] == ["/index/al/ph/alpha"]
+    assert "  cargo publish --workspace --exclude beta --registry local\n" in result.stdout
+    assert "gamma" not in result.stdout  # cargo leaves it out by itself
+
+
+@needs("cargo")
+def test_check_takes_a_root_package_and_a_renamed_dependency_for_what_they_are(world: World) -> None:
+    folder = world.folder / "checked"
+    write_workspace(
+        folder, {"alpha": '[dependencies]\nother-name = { package = "beta", path = "../beta" }', "beta": ""}
+    )
+    with open(folder / "Cargo.toml", "a") as manifest:
+        manifest.write('[package]\nname = "root"\nversion = "3.0.0"\n[lib]\npath = "alpha/src/lib.rs"\n')
+    names = sorted(line.split()[0] for line in check(world, {}).stdout.split("\n\n")[0].splitlines())
+    assert names == ["alpha", "beta", "root"]
+
+
+@needs("cargo")
+def test_check_finds_nothing_to_do_in_a_workspace_without_crates_to_publish(world: World) -> None:
+    result = check(world, {"alpha": "publish = false"})
+    assert result.stdout == "No crate of this workspace may be published to this registry.\n"
+    assert (result.status, result.outputs) == (0, "exclude=\npublish=false\n")
+
+
+@needs("cargo")
+def test_check_fails_for_a_new_crate_and_says_how_to_publish_it(world: World) -> None:
+    world.registry.new_crates = {"beta"}
+    world.registry.add_to_index("gamma", "1.0.0")
+    result = check(world, {"alpha": "", "beta": "", "gamma": ""})
+    assert result.status == 1
+    assert (
+        result.log
+        == """\
+alpha  1.0.0         ready
+beta   1.0.0         new
+gamma  1.0.0         already published
+##[error]beta is new, and a trusted publisher can't create a crate
+Publish what is left once with an ordinary API token, from this commit on your own machine:
+  cargo publish --workspace --exclude gamma --registry local
+Then add a trusted publisher in the settings of beta, and run this again.
+##[error]Stopped before any upload: some crates aren't ready
+  beta 1.0.0: new
+Run this again when they are.
+"""
+    )
+    assert "| `beta` | 1.0.0 | new |\n" in result.summary
+
+
+@needs("cargo")
+def test_the_command_for_a_new_crate_publishes_it_after_what_it_depends_on(
+    world: World, project: Project
+) -> None:
+    world.registry.new_crates = {"beta"}
+    world.registry.add_to_index("alpha", "0.0.9")
+    result = world.run("check", "--registry", "local", env=project.environment(), cwd=project.folder)
+    (command,) = set(re.findall("^  (cargo publish .*)$", result.log, re.MULTILINE))
+    own_machine = world.base(**cargo_environment(world), CARGO_REGISTRIES_LOCAL_TOKEN=ORDINARY_TOKEN)
+    arguments = [*command.split(), "--allow-dirty", "--no-verify"]
+    assert world.run_command(arguments, own_machine, cwd=project.folder).status == 0
+    assert world.registry.published() == ["alpha", "beta", "gamma"]
+
+
+@needs("cargo")
+def test_check_says_once_if_the_index_can_t_be_reached(world: World) -> None:
+    world.registry.config = None
+    world.registry.index_faults = {"config.json": respond(503)}
+    result = check(world, {"alpha": "", "beta": ""}, prelude=IMPATIENT)
+    assert (result.status, result.stdout, result.outputs) == (1, "", "")
+    assert result.log.count(" Retrying in ") == 3
+    assert "##[error]Couldn't get a valid response from 127.0.0.1: HTTP 503\n" in result.log
+
+
+@needs("cargo")
+@pytest.mark.parametrize("code", [401, 403, 404])
+def test_check_says_if_it_can_t_read_the_index(world: World, code: int) -> None:
+    world.registry.index_faults = {"config.json": respond(code)}
+    world.registry.config = None
+    result = check(world, {"alpha": ""})
+    assert (result.status, result.stdout, result.outputs) == (1, "", "")
+    assert result.log.startswith(f"##[error]Couldn't read the index at 127.0.0.1: HTTP {code}\n")
+    assert len(world.registry.requests) == 1
+
+
+UNUSABLE_RESPONSE = "the index gave no usable response "
+INDEX_FAULTS: dict[str, tuple[Fault, str]] = {
+    "secured": (respond(401), f"{UNUSABLE_RESPONSE}(HTTP 401)"),
+    "denied": (refuse(403, "no"), f"{UNUSABLE_RESPONSE}(HTTP 403: no)"),
+    "failing": (refuse(500, "oh | <b>"), "Couldn't get a valid response from 127.0.0.1: HTTP 500: oh | <b>"),
+    "moved": (respond(302, Location="http://elsewhere"), "(HTTP 302: redirects to http://elsewhere)"),
+    "portal": (respond(200, b"<html>Log in</html>"), f"{UNUSABLE_RESPONSE}(HTTP 200: not the expected body)"),
+    "teapot": (respond(418, b'{"vers": "0.1.0"}'), '(HTTP 418: {"vers": "0.1.0"})'),
+    "empty": (respond(200), f"{UNUSABLE_RESPONSE}(HTTP 200: not the expected body)"),
+    "list": (respond(200, b'["vers"]'), f"{UNUSABLE_RESPONSE}(HTTP 200: not the expected body)"),
+    "half": (respond(200, b'{"vers": "0.1.0"}\n{"vers": '), "(HTTP 200: not the expected body)"),
+    "partial": (respond(206, b'{"vers": "0.1.0"}'), f"{UNUSABLE_RESPONSE}(HTTP 206: not the expected body)"),
+    "lost-end": (
+        send_bytes(b'HTTP/1.1 200 OK\r\nContent-Length: 60\r\n\r\n{"vers": "0.1.0"}\n'),
+        "the response is cut off or too long",
+    ),
+    "too-long": (
+        respond(200, b'{"vers": "0.1.0"}\n' + b" " * (2**24 - 18) + b'\n{"vers": "1.0.0"}'),
+        "the response is cut off or too long",
+    ),
+    "hostile": (refuse(500, "\n::error::owned \x1b[31m"), "HTTP 500: ::error::owned ?[31m"),
+}
+
+
+@needs("cargo")
+def test_check_says_which_crates_it_could_not_find_out_about_and_why(world: World) -> None:
+    world.registry.index_faults = {name: fault for name, (fault, _) in INDEX_FAULTS.items()}
+    result = check(world, {"alpha": "", **dict.fromkeys(INDEX_FAULTS, "")}, prelude=IMPATIENT)
+    assert result.status == 1
+    assert "alpha     1.0.0         ready\n" in result.stdout
+    for name, (_, reason) in INDEX_FAULTS.items():
+        assert f"{name:8}  1.0.0         unknown\n" in result.stdout
+        (line,) = re.findall(f"^  {name} 1.0.0: (.*)$", result.log, re.MULTILINE)
+        assert reason in line
+    assert "| `failing` | 1.0.0 | unknown |\n" in result.summary
+    assert not re.search("^::error::", result.stdout + result.stderr, flags=re.MULTILINE)
+
+
+@needs("cargo")
+@pytest.mark.parametrize("code", [404, 410, 451])
+def test_a_crate_that_the_index_does_not_have_is_new(world: World, code: int) -> None:
+    world.registry.index_faults = {"alpha": respond(code)}
+    assert check(world, {"alpha": ""}).stdout == "alpha  1.0.0         new\n"
+
+
+@needs("cargo")
+def test_check_asks_about_several_crates_at_a_time(world: World) -> None:
+    crates = [f"crate-{number}" for number in range(8)]
+    together = threading.Barrier(len(crates))
+
+    def wait_for_the_others(handler: Handler) -> None:
+        together.wait(20)
+        handler.respond(200, {"name": handler.path.rpartition("/")[2], "vers": "0.1.0"})
+
+    world.registry.index_faults = dict.fromkeys(crates, wait_for_the_others)
+    assert check(world, dict.fromkeys(crates, "")).stdout.count("  ready\n") == 8
+
+
+@on_posix
+@needs("cargo")
+def test_a_cancelled_check_does_not_wait_for_responses(world: World) -> None:
+    world.registry.index_faults = {"alpha": never_respond, "beta": never_respond}
+    write_workspace(world.folder / "checked", {"alpha": "", "beta": ""})
+    env = world.on_github(**cargo_environment(world))
+    process = world.start("check", "--registry", "local", env=env, cwd=world.folder / "checked")
+    wait_until(lambda: len(world.registry.requests) == 3)
+    process.popen.terminate()
+    result = process.finish(seconds=2)
+    assert (result.status, result.log) == (1, "##[error]Cancelled.\n")
+
+
+@needs("cargo")
+@pytest.mark.parametrize(
+    "index",
+    [
+        pytest.param(None, id="missing"),
+        pytest.param("https://127.0.0.1/index", id="of a git repository"),
+    ],
+)
+def test_check_names_the_variable_if_the_index_is(world: World, index: str | None) -> None:
+    result = check(world, {"alpha": ""}, CARGO_REGISTRIES_LOCAL_INDEX=index)
+    assert (result.status, result.stdout, world.registry.requests) == (1, "", [])
+    assert "##[error]CARGO_REGISTRIES_LOCAL_INDEX does not hold the URL of a sparse index\n" in result.log
+
+
+@needs("cargo")
+def test_check_asks_crates_io_s_own_index_and_links_its_crates(world: World) -> None:
+    write_workspace(world.folder / "checked", {})
+    write_workspace(world.folder / "a folder", {"alpha": ""})
+    prelude = "assert script.CRATES_IO_INDEXES[0] == 'sparse+https://index.crates.io/'\n"
+    prelude += f"script.CRATES_IO_INDEXES = ['sparse+{world.registry.url}/index/']"
+    arguments = ("--manifest-path", str(world.folder / "a folder/Cargo.toml"))
+    result = check(world, {}, arguments, prelude)
+    command = f"cargo publish --workspace --manifest-path '{world.folder}/a folder/Cargo.toml'"
+    assert result.stdout.endswith(f"\n  {command}\n")
+    assert "| [`alpha`](https://crates.io/crates/alpha) | 1.0.0 | ready |\n" in result.summary
+
+
+def test_check_says_if_cargo_is_missing(world: World) -> None:
+    write_workspace(world.folder / "checked", {})
+    result = check(world, {}, PATH=str(world.folder))
+    assert result.status == 1
+    assert "##[error]Couldn't run cargo: " in result.log
+
+
+@needs("cargo")
+def test_check_shows_what_cargo_says_if_it_fails(world: World) -> None:
+    result = check(world, {}, ("--manifest-path", "elsewhere/Cargo.toml"))
+    assert (result.status, result.outputs) == (1, "")
+    assert "##[error]`cargo metadata` failed\n  error: manifest path `elsewhere" in result.log
+
+
+@needs("cargo")
+def test_the_command_that_check_prints_is_whole(world: World) -> None:
+    names = [f"crate-{number}" for number in range(40)]
+    for name in names[1:]:
+        world.registry.add_to_index(name, "1.0.0")
+    folder = world.folder / "@scope/a  folder"
+    write_workspace(folder, dict.fromkeys(names, ""))
+    write_workspace(world.folder / "checked", {})
+    result = check(world, {}, ("--registry", "local", "--manifest-path", str(folder / "Cargo.toml")))
+    excluded = " ".join(f"--exclude {name}" for name in names[1:])
+    command = f"cargo publish --workspace {excluded} --registry local --manifest-path '{folder}/Cargo.toml'"
+    assert result.stdout.endswith(f"\nTo publish what is left:\n  {command}\n")
+
+
+@needs("cargo")
+def test_what_cargo_says_stays_text(world: World) -> None:
+    folder = world.folder / "checked"
+    write_workspace(folder, {"alpha": ""})
+    name = "a\\n```\\n[click](https://evil.example)\\n::error::owned\\n##[error]owned"
+    (folder / "alpha/Cargo.toml").write_text(f'[package]\nname = "{name}"\nversion = "1.0.0"\n')
+    result = check(world, {})
+    assert result.status == 1
+    assert "click" in result.summary
+    assert_harmless(result)
+
+
+@on_posix
+@needs("cargo")
+@needs("bash")
+def test_a_workspace_that_stopped_half_way_is_published_by_running_the_same_steps_again(
+    world: World, project: Project
+) -> None:
+    env = project.environment()
+    publish = "cargo publish --registry local --allow-dirty --no-verify --workspace $EXCLUDE"
+
+    def release() -> tuple[Result, Result]:
+        (world.folder / "output").write_text("")
+        inputs = {"MANIFEST_PATH": "", "REGISTRY": "local"}
+        checked = run_step(world, HERE / "check", project.folder, **{**project.cargo_environment, **inputs})
+        outputs = dict(line.split("=", 1) for line in checked.outputs.splitlines())
+        step = {**env, "EXCLUDE": outputs["exclude"], "PUBLISH": outputs["publish"]}
+        return checked, world.run_command(
+            ["bash", "-ec", f"! $PUBLISH || {publish}"], step, cwd=project.folder
+        )
+
+    world.registry.without_publisher = {"beta"}
+    checked, published = release()
+    assert (checked.status, published.status) == (0, 101)
+    assert "The provided access token is not valid for crate `beta`" in published.stderr
+    assert world.registry.published() == ["alpha"]
+
+    world.registry.without_publisher.clear()
+    checked, published = release()
+    assert (checked.status, published.status) == (0, 0)
+    assert "  cargo publish --workspace --exclude alpha --registry local\n" in checked.stdout
+    assert world.registry.published() == ["alpha", "beta", "gamma"]
+
+    checked, published = release()
+    assert (checked.status, published.status, published.stderr) == (0, 0, "")
+    assert "Nothing is left to publish.\n" in checked.stdout
+
+
 # The action and its hook
 
 
@@ -2560,6 +2958,21 @@ def plant_modules(folder: Path) -> None:
     """Put modules into a folder that leave a file in it if they are imported."""
     for name in ("json", "sitecustomize", "usercustomize", "urllib"):
         (folder / f"{name}.py").write_text(f"open({str(folder / 'was-here')!r}, 'w'); raise SystemExit(1)")
+
+
+@on_posix
+@needs("cargo")
+@needs("bash")
+@pytest.mark.parametrize("folder", [HERE, HERE / "check"], ids=["action.yml", "check/action.yml"])
+def test_the_action_s_process_gets_the_runner_s_signals(world: World, project: Project, folder: Path) -> None:
+    world.registry.faults = [never_respond]
+    inputs = {"MANIFEST_PATH": "", "REGISTRY": "local"}
+    process = start_step(world, folder, project.folder, **{**project.cargo_environment, **inputs})
+    wait_until(lambda: world.registry.requests)
+    process.popen.send_signal(signal.SIGINT)  # as the runner sends it, to bash alone
+    result = process.finish(seconds=10)
+    assert result.status == 1
+    assert result.log.startswith("##[error]Cancelled.")
 
 
 def test_the_action_schedules_the_revocation_before_it_asks_for_a_token() -> None:
