@@ -2954,10 +2954,32 @@ def run_action(world: World, **changes: str | None) -> Result:
     return run_step(world, HERE, world.folder, **changes)
 
 
+def run_hook(world: World, phase: str, **changes: str | None) -> Result:
+    """Run main or post of the JavaScript action with the real node."""
+    (name,) = re.findall(rf"^  {phase}: (.+)$", (HERE / "post/action.yml").read_text(), flags=re.MULTILINE)
+    node = str(shutil.which("node"))  # by its path: a test may take PATH away
+    return world.run_command([node, str(HERE / "post" / name)], world.on_github(**changes))
+
+
 def plant_modules(folder: Path) -> None:
     """Put modules into a folder that leave a file in it if they are imported."""
     for name in ("json", "sitecustomize", "usercustomize", "urllib"):
         (folder / f"{name}.py").write_text(f"open({str(folder / 'was-here')!r}, 'w'); raise SystemExit(1)")
+
+
+@on_posix
+@needs("node")
+@needs("bash")
+def test_the_action_gets_a_token_that_post_revokes_and_runs_no_code_of_the_workspace(world: World) -> None:
+    plant_modules(world.folder)
+    workspace = {"PYTHONPATH": str(world.folder), "PYTHONSTARTUP": str(world.folder / "json.py")}
+    started = run_hook(world, "main", **workspace)
+    assert (started.status, started.stdout, started.stderr) == (0, "", "")
+    assert run_action(world, **workspace).token in world.registry.alive()
+    ended = run_hook(world, "post", **workspace)
+    assert (ended.status, ended.log) == (0, "crates-io-auth: Revoked 1 access token.\n")
+    assert not world.registry.alive()
+    assert not (world.folder / "was-here").exists()
 
 
 @on_posix
@@ -2985,11 +3007,298 @@ def test_no_action_puts_an_expression_into_a_command_line() -> None:
     assert "${{" not in action_command(HERE) + action_command(HERE / "check")
 
 
+@on_posix
+@needs("node")
+def test_the_post_hook_warns_of_a_failure_and_leaves_the_result_of_the_job_alone(world: World) -> None:
+    world.hold_tokens(1)
+    world.registry.faults = [refuse(403, "Not now")]
+    result = run_hook(world, "post")
+    assert result.status == 0
+    assert result.log.startswith("##[warning]Couldn't revoke an access token\n")
+
+
 def plant_python(world: World, text: str) -> None:
     """Put a program of the name python3 into the folder that the step starts in."""
     planted = world.folder / "python3"
     planted.write_text(f"#!/bin/sh\n{text}\n")
     planted.chmod(0o755)
+
+
+@on_posix
+@needs("node")
+@pytest.mark.parametrize("phase", ["main", "post"])
+def test_the_hook_takes_no_python_from_a_relative_folder_of_path(world: World, phase: str) -> None:
+    plant_python(world, f"touch {shlex.quote(str(world.folder / 'was-here'))}")
+    path = os.pathsep.join([".", "", world.base()["PATH"]])
+    assert run_hook(world, phase, PATH=path).status == 0
+    assert not (world.folder / "was-here").exists()
+
+
+# The real Python, which says that it is 3.7.
+OLD = f'exec {shlex.quote(sys.executable)} -I -S -c "import sys; sys.version_info = (3, 7, 99)\n$4"'
+
+
+@on_posix
+@needs("node")
+@pytest.mark.parametrize(
+    ("phase", "python", "status", "log"),
+    [
+        pytest.param("main", "", 1, r"##\[error\]crates-io-auth needs python3, ", id="main, missing"),
+        pytest.param("main", OLD, 1, r"##\[error\]crates-io-auth needs python3, ", id="main, too old"),
+        pytest.param("post", "", 0, r"##\[warning\].+ to its end \(ENOENT\)", id="post, missing"),
+        pytest.param("post", "kill -9 $$", 0, r"##\[warning\].+ to its end \(SIGKILL\)", id="post, killed"),
+    ],
+)
+def test_a_python_that_can_t_do_it_is_said_and_fails_the_main_hook_alone(
+    world: World, phase: str, python: str, status: int, log: str
+) -> None:
+    if python:
+        plant_python(world, python)
+    result = run_hook(world, phase, PATH=str(world.folder))
+    assert result.status == status
+    assert re.match(log, result.log)
+
+
+# The documentation
+
+
+def examples() -> list[str]:
+    """Return the YAML of the README and of docs/, with values instead of its placeholders."""
+    blocks = []
+    for path in [HERE / "README.md", *sorted((HERE / "docs").glob("*.md"))]:
+        text = path.read_text(encoding="utf-8")
+        for block in re.findall("^```yaml\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+            block = block.replace("<owner>", "example").replace("<checksum>", "0" * 64)
+            blocks.append(textwrap.dedent(block.replace("<full-commit-hash>", "0" * 40)))
+    return blocks
+
+
+def whole_workflow(example: str) -> str:
+    """Return an example with all that a workflow needs around it."""
+    if example.startswith("- "):
+        example = "steps:\n" + textwrap.indent(example, "  ")
+    if example.startswith(("steps:", "permissions:\n", "env:\n")):
+        example = "jobs:\n  publish:\n    runs-on: ubuntu-latest\n" + textwrap.indent(example, "    ")
+    if "jobs:\n" not in example:
+        example += "jobs:\n  publish:\n    runs-on: ubuntu-latest\n    steps:\n      - run: cargo publish\n"
+    if not re.search("^on:", example, re.MULTILINE):
+        example = "on: push\n" + example
+    if not re.search("^permissions:", example, re.MULTILINE):
+        example = "permissions: {}\n" + example
+    return example
+
+
+def write_examples(folder: Path) -> int:
+    """Write each example into a file of its own: workflows where GitHub has them, and GitLab's jobs."""
+    (folder / ".github/workflows").mkdir(parents=True)
+    for number, example in enumerate(examples()):
+        if "\n  script:\n" in example:
+            (folder / f"gitlab-{number}.yml").write_text(example, encoding="utf-8")
+        else:
+            path = folder / f".github/workflows/{number}.yml"
+            path.write_text(whole_workflow(example), encoding="utf-8")
+    return 0
+
+
+def uses_of_the_actions(example: str) -> list[tuple[str, str, set[str]]]:
+    """Return for each use of an action of ours: its folder, what pins it, and the inputs that it is given."""
+    step = r"^( *)- uses: example/crates-io-auth(\S*)@(.*)\n((?:\1  .*\n)*)"
+    return [
+        (folder, pin, set(re.findall(r"^ *([a-z-]+):", rest.partition("with:\n")[2], re.MULTILINE)))
+        for _, folder, pin, rest in re.findall(step, example, re.MULTILINE)
+    ]
+
+
+def test_every_example_pins_this_version_and_gives_inputs_that_exist() -> None:
+    uses = [use for example in examples() for use in uses_of_the_actions(example)]
+    assert len(uses) == "".join(examples()).count("uses: example/crates-io-auth") > 10
+    for folder, pin, inputs in uses:
+        assert re.fullmatch("0{40} # v" + re.escape(script.__version__) + "(,.*)?", pin)
+        action = (HERE / folder.strip("/") / "action.yml").read_text().partition("\ninputs:")[2]
+        assert inputs <= set(re.findall("^  ([a-z-]+):", action.partition("\noutputs:")[0], re.MULTILINE))
+
+
+def test_the_examples_are_written_for_linters(tmp_path: Path) -> None:
+    folder = tmp_path / "new"
+    subprocess.run([sys.executable, __file__, "examples", str(folder)], check=True)
+    assert len(list(folder.glob("gitlab-*.yml"))) == 3
+    workflows = [path.read_text(encoding="utf-8") for path in (folder / ".github/workflows").iterdir()]
+    assert len(workflows) == len(examples()) - 3
+    for workflow in workflows:
+        keys = re.findall("^([a-z]+):", workflow, re.MULTILINE)
+        assert sorted(set(keys) - {"name"}) == ["jobs", "on", "permissions"]
+
+
+@on_posix
+@needs("cargo")
+@needs("bash")
+def test_the_gitlab_job_of_the_recipes_publishes_what_is_left_when_it_is_run_again(
+    world: World,
+) -> None:
+    write_workspace(world.folder / "workspace", {"alpha": "", "beta": ""})
+    (job,) = [example for example in examples() if "PLAN=" in example]
+    section = job.partition("  script:\n")[2].partition("  after_script:\n")[0]
+    commands = "\n".join(re.findall("^    - (.+)$", section, re.MULTILINE))
+    check_command = f"{shlex.quote(str(SCRIPT))} check --registry local"
+    commands = commands.replace("crates_io_auth.py check", check_command)
+
+    def run_job(number: str) -> Result:
+        provider = {"CARGO_REGISTRIES_LOCAL_CREDENTIAL_PROVIDER": str(SCRIPT), "CI_JOB_ID": number}
+        env = world.on_gitlab(**cargo_environment(world), **provider)
+        bash = ["bash", "-eo", "pipefail", "-c", commands]
+        return world.run_command(bash, env, cwd=world.folder / "workspace")
+
+    world.registry.without_publisher = {"beta"}
+    assert run_job("1").status == 101
+    assert world.registry.published() == ["alpha"]
+    world.registry.without_publisher.clear()
+    assert run_job("2").status == 0
+    assert world.registry.published() == ["alpha", "beta"]
+    assert run_job("3").stdout.endswith("Nothing is left to publish.\n")
+
+
+def messages_of_the_script() -> Iterator[str]:
+    """Return the first line of each error and warning in the script, with `…` for what changes."""
+    for node in ast.walk(ast.parse(SCRIPT.read_text(encoding="utf-8"))):
+        name = getattr(node.func, "id", getattr(node.func, "attr", "")) if isinstance(node, ast.Call) else ""
+        if not isinstance(node, ast.Call) or name not in ("AuthError", "annotate", "fail", "__init__"):
+            continue
+        message = node.args[1 if name == "annotate" else 0]
+        parts = message.values if isinstance(message, ast.JoinedStr) else [message]
+        texts = [part.value if isinstance(part, ast.Constant) else "…" for part in parts]
+        if texts != ["…"]:
+            yield "".join(map(str, texts)).partition("\n")[0]
+
+
+def test_troubleshooting_has_every_message() -> None:
+    documented = (HERE / "docs/troubleshooting.md").read_text(encoding="utf-8")
+    cells = re.findall(r"^\| (.+?) \|", documented, re.MULTILINE)
+    patterns = [".*".join(map(re.escape, cell.replace("`", "").split("…"))) for cell in cells]
+    messages = list(messages_of_the_script())
+    assert len(messages) > 20
+    for name in ("main.js", "post.js"):
+        (message,) = re.findall("::crates-io-auth (.+)", (HERE / "post" / name).read_text())
+        messages.append(f"crates-io-auth {message}")
+    missing = [
+        message
+        for message in messages
+        if not any(re.match(pattern, message.replace("`", "")) for pattern in patterns)
+    ]
+    assert not missing
+
+
+# The project's own workflows, and the demo
+
+
+class ServedFakes(NamedTuple):
+    """The fakes that `serve` runs in a process of their own, and what that has printed."""
+
+    url: str
+    settings: str
+
+
+@pytest.fixture
+def served(world: World) -> ServedFakes:
+    command = [sys.executable, str(Path(__file__).resolve()), "serve", "0", "--no-publisher", "beta"]
+    process = world.start_command([*command, "--new", "gamma"], world.base())
+    settings = read_until(process.popen.stdout, "/tokens\n")
+    return ServedFakes(settings.partition(" listen at ")[2].split()[0], settings)
+
+
+def get(url: str, token: str = "") -> tuple[int, bytes]:
+    """Return the status and the body of a response."""
+    parts = urllib.parse.urlsplit(url)
+    connection = http.client.HTTPConnection(parts.netloc)
+    connection.request("GET", parts.path, headers={"Authorization": token, "User-Agent": "test"})
+    response = connection.getresponse()
+    return response.status, response.read()
+
+
+def pasted(world: World, settings: str, title: str, command: str) -> Result:
+    """Run a command in a shell into which one of the blocks that `serve` prints was pasted."""
+    block = settings.partition(f"{title}")[2].partition(":\n")[2].partition("\n\n")[0]
+    env = world.base(HOME=os.environ.get("HOME"), RUSTUP_HOME=os.environ.get("RUSTUP_HOME"))
+    env["CARGO_HOME"] = str(world.folder / "cargo")
+    return world.run_command(["bash", "-ec", f"{block}\n{command}"], env)
+
+
+RUN = f"{shlex.quote(sys.executable)} {shlex.quote(str(SCRIPT))}"
+
+
+@on_posix
+@needs("node")
+@needs("bash")
+def test_the_served_fakes_tell_whether_a_token_is_alive(world: World, served: ServedFakes) -> None:
+    check = [str(shutil.which("node")), str(HERE / ".github/check-revoked/post.js")]
+    env_of_check = world.base(INPUT_REGISTRY=served.url)
+    assert world.run_command(check, env_of_check).status == 1  # none was issued
+    result = pasted(world, served.settings, "A step of a GitHub job", f'{RUN} && cat "$GITHUB_OUTPUT"')
+    token = result.stdout.strip().partition("=")[2]
+    assert get(f"{served.url}/api/v1/me", token)[0] == 200
+    assert get(f"{served.url}/api/v1/me", new_access_token())[0] == 403
+    assert world.run_command(check, env_of_check).status == 1
+    assert pasted(world, served.settings, "A step of a GitHub job", f"{RUN} post").status == 0
+    result = world.run_command(check, env_of_check)
+    assert (result.status, result.stdout) == (0, "access tokens issued: 1, alive: 0\n")
+
+
+@on_posix
+@needs("curl")
+@needs("bash")
+def test_the_served_fakes_make_a_shell_a_gitlab_job(world: World, served: ServedFakes) -> None:
+    command = f'test "$({RUN})" && {RUN} post'
+    result = pasted(world, served.settings, "A GitLab job", command)
+    assert result.status == 0
+    assert json.loads(get(f"{served.url}/tokens")[1]) == {"issued": 1, "alive": 0}
+
+
+@on_posix
+@needs("cargo")
+@needs("bash")
+def test_the_served_fakes_refuse_the_crates_that_they_are_told_to(
+    world: World, served: ServedFakes, project: Project
+) -> None:
+    github = served.settings.partition("A step of a GitHub job:\n")[2].partition("\n\n")[0]
+    publish = "cargo publish --registry local --no-verify --allow-dirty --package"
+    command = f"{github}\ncd {project.folder}; {publish} alpha; ! {publish} beta; ! {publish} gamma"
+    result = pasted(world, served.settings, "A user of cargo", command)
+    assert result.status == 0, result
+    assert "The provided access token is not valid for crate `beta`" in result.stderr
+    assert get(f"{served.url}/index/ga/mm/gamma")[0] == 404
+    assert get(f"{served.url}/dl/alpha/0.1.0/download")[0] == 200
+
+
+def run_demo(world: World, **changes: str | None) -> Result:
+    return world.run_command([sys.executable, str(Path(__file__).resolve())], world.base(**changes))
+
+
+def test_without_cargo_the_demo_leaves_its_second_scene_out_and_says_why(world: World) -> None:
+    result = run_demo(world, PATH=os.path.dirname(sys.executable))
+    assert result.status == 0, result
+    assert result.stdout.startswith("A fake GitHub and a fake registry")
+    assert "The second scene is left out: " in result.stdout
+    assert re.findall(r"access tokens alive: ([0-9]+)", result.stdout) == ["1", "0"]
+
+
+@on_posix
+@needs("cargo")
+@needs("bash")
+def test_the_demo_shows_cargo_at_work(world: World) -> None:
+    result = run_demo(world, HOME=os.environ.get("HOME"), RUSTUP_HOME=os.environ.get("RUSTUP_HOME"))
+    assert result.status == 0, result
+    assert "crates published: alpha, beta\n" in result.stdout
+    assert "tokens that the build scripts saw: 0\n" in result.stdout
+    assert re.findall(r"access tokens alive: ([0-9]+)", result.stdout) == ["1", "0"] * 2
+
+
+def test_demo_and_fakes_need_no_pytest(world: World) -> None:
+    without = "import runpy, sys; sys.modules['pytest'] = None; sys.path.insert(0, sys.argv[1])"
+    command = (
+        f"{without}; sys.argv[1:] = ['--help']; runpy.run_path({str(Path(__file__))!r}, run_name='__main__')"
+    )
+    result = world.run_command([sys.executable, "-c", command, str(HERE)], world.base())
+    assert result.status == 0, result
+    assert "serve" in result.stdout
 
 
 # The demo, and the fakes alone
