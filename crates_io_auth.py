@@ -6,15 +6,15 @@ This is crates.io's trusted publishing (https://crates.io/docs/trusted-publishin
 one *audience*. The *registry* exchanges it for an *access token*, with which cargo can publish for 30
 minutes. Three rules carry the file:
 
-1. Every access token that leaves this process is first written to the *record*, a folder of the job. `post`
+1. Every access token that is handed over is first written to the *record*, a folder of the job. `post`
    revokes what the record holds, whatever happened in between.
 2. An access token that is in no record dies with its process: nobody can use it, and it expires after 30
-   minutes. Nothing waits for such a token, and nothing cleans up after it.
+   minutes. So a step that fails or is cancelled has nothing to clean up.
 3. Only the status 204 counts as revoked. After any other response the token stays in the record, and `post`
    can be run again.
 
-The file needs only Python's standard library, and is installed by copying it. It reads from top to bottom;
-the command `check`, which handles no token, comes last. Callers may rely on the command line, its exit
+The file needs only Python 3.8 or newer, and is installed by copying it. It reads from top to bottom; the
+command `check`, which handles no token, comes last. Callers may rely on the command line, its exit
 statuses, the access token on stdout, `main` and `post`.
 """
 
@@ -23,7 +23,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import functools
-import glob
 import hashlib
 import http.client
 import io
@@ -71,7 +70,7 @@ def printable(text: str) -> str:
     All that a command shows passes here. Secrets are what this process has received as such, what looks like
     a token, and the user and password of a URL.
     """
-    for secret in SECRETS:
+    for secret in sorted(SECRETS, key=len, reverse=True):  # one may be the beginning of another
         text = text.replace(secret, "***")
     text = re.sub(r"\b(eyJ|cio_tp_)\S+", "***", text)
     text = re.sub(r"//[^\s/]*@", "//***@", text)
@@ -94,7 +93,7 @@ def say(message: str) -> None:
 
 
 class AuthError(Exception):
-    """A failure that the user can do something about: what happened, a hint what to do now, and details."""
+    """A failure that the user can do something about: what happened, in detail, and a hint what to do now."""
 
     def __init__(self, message: str, hint: str = "", details: Iterable[str] = ()) -> None:
         self.message = printable(message)
@@ -107,8 +106,8 @@ class TransientError(AuthError):
     def __init__(self, host: str, reason: str, retry_after: float | None = None) -> None:
         super().__init__(
             f"Couldn't get a valid response from {host}: {reason}",
-            f"Is {host} spelled right? If so, it may have an outage, or this network a proxy (HTTPS_PROXY).\n"
-            "Run this again when it works (on GitHub: Re-run failed jobs).",
+            f"Is {host} spelled right? It may be down, or this network may need a proxy (HTTPS_PROXY).\n"
+            "Run this again later (on GitHub: Re-run failed jobs).",
         )
         self.retry_after = retry_after
 
@@ -122,9 +121,7 @@ def explain(error: BaseException) -> str:
     if isinstance(error, (AuthError, Stopped)):
         return str(error)
     if isinstance(error, OSError):
-        return (
-            f"The environment of this step isn't usable: {one_line(error)}\nCorrect it, and run this again."
-        )
+        return f"The environment of this step isn't usable: {one_line(error)}\nFix it and run this again."
     places = []
     trace = error.__traceback__
     while trace:
@@ -317,15 +314,7 @@ def send(request: Request, deadline: float) -> Response:
             if response.length or len(body) > size:  # what is missing from Content-Length, or too much
                 raise TransientError(request.host, "the response is cut off or too long")
             return Response(request, response.status, response.headers, body)
-    except (
-        ValueError,
-        http.client.InvalidURL,
-    ):  # not about the request's own URL, which has passed `parse_url`
-        raise AuthError(
-            "HTTPS_PROXY does not hold the URL of a proxy",
-            "It must be http://host:port, perhaps with a user and a password. Nothing was sent.",
-        ) from None
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         if isinstance(reason, ssl.SSLCertVerificationError):
             raise AuthError(
@@ -333,7 +322,10 @@ def send(request: Request, deadline: float) -> Response:
                 "No secret was sent. If your network has a certificate authority of its own, name it in\n"
                 "SSL_CERT_FILE. Otherwise somebody may be intercepting the connection.",
             ) from None
-        raise TransientError(request.host, f"{one_line(reason)} ({type(reason).__name__})") from None
+        text = one_line(reason)
+        if isinstance(error, (ValueError, http.client.InvalidURL)):
+            text = "is HTTPS_PROXY valid?"  # not shown: the error may repeat its password
+        raise TransientError(request.host, f"{text} ({type(reason).__name__})") from None
 
 
 def with_retries(attempt: Callable[[], T], deadline: float) -> T:
@@ -402,11 +394,11 @@ class Publisher(NamedTuple):
 
 def publisher_of(claims: dict[str, Any]) -> Publisher:
     """Return the trusted publisher that a job needs."""
-    # octo/crate/.github/workflows/release.yml@refs/heads/main, gitlab.com/octo/crate//.gitlab-ci.yml@main
+    # octo/crate/.github/workflows/release.yml@refs/tags/v1, gitlab.com/octo/crate//.gitlab-ci.yml@refs/...
     workflow = str(claims.get("workflow_ref") or claims.get("ci_config_ref_uri") or "(none)")
     return Publisher(
         one_line(claims.get("repository") or claims.get("project_path") or "(none)"),
-        one_line(re.sub(r"^.*?(//|/\.github/workflows/)|@.*", "", workflow)),
+        one_line(re.sub(r"^.*?(//|/\.github/workflows/)|@refs/.*", "", workflow)),
         one_line(claims.get("environment") or ""),
     )
 
@@ -426,8 +418,7 @@ class IssuedToken(NamedTuple):
 class Record:
     """The folder with a file for each access token of this job that is to be revoked.
 
-    Several processes can use it at once without a lock, since none changes another's file. All methods raise
-    AuthError, or OSError, if the folder can't be used.
+    Several processes can use it at once without a lock, since files are only added and removed.
     """
 
     def __init__(self, path: str) -> None:
@@ -436,7 +427,8 @@ class Record:
     def create(self) -> None:
         """Make the folder if it is missing, and see that nobody else can read what is written to it.
 
-        To revoke needs no such check: whoever plants a token there holds it already.
+        To revoke needs no such check: whoever plants a token there holds it already. Raises AuthError or
+        OSError.
         """
         with contextlib.suppress(FileExistsError):
             os.mkdir(self.path, 0o700)
@@ -449,23 +441,30 @@ class Record:
             )
 
     def add(self, issued: IssuedToken) -> None:
-        """Write the file for an access token. It is there as a whole, for its owner alone, or not at all."""
-        descriptor, path = tempfile.mkstemp(dir=self.path)
+        """Write the file for an access token, which only its owner can read. Raises OSError."""
+        descriptor, _ = tempfile.mkstemp(suffix=".json", dir=self.path)
         with open(descriptor, "w", encoding="ascii") as file:
             json.dump({name: value for name, value in issued._asdict().items() if name != "path"}, file)
-        os.replace(path, f"{path}.json")
 
     def tokens(self) -> list[IssuedToken]:
-        """Return the access tokens in the record. What can't be read is reported, and passed over."""
+        """Return the access tokens in the record. A file that can't be read is reported, and passed over.
+
+        Raises OSError if the folder can't be read.
+        """
         tokens = []
-        for path in sorted(glob.glob(os.path.join(glob.escape(self.path), "*.json"))):
-            content = b""
-            with contextlib.suppress(OSError), open(path, "rb") as file:
-                content = file.read()
+        for name in os.listdir(self.path):
+            path = os.path.join(self.path, name)
+            try:
+                with open(path, "rb") as file:
+                    content = file.read()
+            except FileNotFoundError:  # another process has just revoked it
+                continue
+            except OSError:
+                content = b"unreadable"
             registry, token, issued_at = (find(content, name) for name in ("registry", "token", "issued_at"))
             if isinstance(registry, str) and as_secret(token) and isinstance(issued_at, (int, float)):
                 tokens.append(IssuedToken(registry, token, issued_at, path))
-            elif os.path.lexists(path):  # otherwise another process has just revoked it
+            elif content:  # not if another process is about to write it
                 say(f"Skipped {one_line(path)}, which can't be read. A token in it expires by itself.")
         return tokens
 
@@ -522,7 +521,7 @@ class CI:
             raise AuthError(
                 f"The identity token in {variable} is for "
                 f"{one_line(', '.join(audiences_of(claims)) or 'no audience')}, not for {audience}",
-                "Request it for that one, or correct the registry's URL (--url, INPUT_URL). It wasn't sent.",
+                f"Request one for {audience}, or correct the registry's URL. Nothing was sent.",
             )
         if has_expired(claims):
             raise AuthError(
@@ -602,8 +601,8 @@ class GitHubActions(CI):
         raise AuthError(
             "Missing permission: id-token: write",
             "Add it to this job in the workflow file, commit, and push. (*Re-run* would use the old file.)\n"
-            "  permissions:\n    contents: read # what you don't list is none\n    id-token: write\n"
-            "In a reusable workflow, the job that calls it needs this, too.",
+            "  permissions:\n    contents: read # unlisted permissions become none\n    id-token: write\n"
+            "If this job is in a reusable workflow, the job that calls it needs this as well.",
         )
 
     def identity_token(self, audience: str, deadline: float) -> str:
@@ -708,7 +707,7 @@ def refusal(response: Response, claims: dict[str, Any], registry: str) -> AuthEr
             "Or correct the workflow, commit, and push. A first version must be published with an API token."
         )
         if claims.get("job_workflow_ref") not in (None, claims.get("workflow_ref")):
-            hint += "\nThe job is in a reusable workflow: the file of the workflow that calls it counts."
+            hint += "\nThe job is in a reusable workflow: register the file name of the calling workflow."
     return AuthError(f"{host} refused the identity token: {response.problem}", hint)
 
 
@@ -814,8 +813,8 @@ def set_up_cargo(ci: GitHubActions, registry: str, cargo_registry: str) -> None:
     """
     if (registry == CRATES_IO) != (cargo_registry == "crates-io"):
         raise AuthError(
-            f"The inputs url ({registry}) and registry ({one_line(cargo_registry)}) name two registries",
-            "`registry` is cargo's name for the one at `url`. For crates.io set neither. Commit, and push.",
+            f"The inputs url ({registry}) and registry ({one_line(cargo_registry)}) contradict each other",
+            "`registry` is cargo's name for the one at `url`. For crates.io set neither.",
         )
     ci.endpoint()  # fail now if the permission is missing
     folder = os.path.dirname(ci.record_path())
@@ -823,7 +822,7 @@ def set_up_cargo(ci: GitHubActions, registry: str, cargo_registry: str) -> None:
     if sys.platform == "win32" or not folder.isprintable() or " " in folder:
         raise AuthError(
             f"credential-provider doesn't work here: RUNNER_TEMP is {one_line(folder)}",
-            "cargo starts it on Linux and macOS, from a path without blanks. Use the output `token` instead.",
+            "It needs Linux or macOS, and a path without blanks. Use the output `token` instead.",
         )
     prefix = variable_prefix(cargo_registry)
     if os.environ.get(f"{prefix}_TOKEN"):
@@ -863,7 +862,7 @@ def respond_to_cargo(line: bytes, registry: str) -> dict[str, object]:
     if find(line, "v") != 1 or not kind or not index:
         raise AuthError(
             "This is not a request of version 1 of cargo's credential provider protocol",
-            "`--cargo-plugin` is for cargo, if CARGO_REGISTRY_CREDENTIAL_PROVIDER names this file.",
+            "Only cargo should call `--cargo-plugin`, through CARGO_REGISTRY_CREDENTIAL_PROVIDER.",
         )
     # A token of crates.io is for the index of crates.io alone. Any other index is taken for that of the other
     # registry that the user has named.
@@ -890,7 +889,7 @@ def respond_to_cargo(line: bytes, registry: str) -> dict[str, object]:
             raise AuthError("Couldn't revoke an access token", details=problems)
         response = {"kind": "logout"}
     elif wanted == "login":
-        raise AuthError("`cargo login` isn't needed: cargo gets its tokens from crates-io-auth, its provider")
+        raise AuthError("`cargo login` isn't needed: cargo gets its tokens from crates-io-auth")
     elif wanted in ("owners", "yank", "unyank"):
         command = str(wanted).replace("owners", "owner")
         raise AuthError(
@@ -938,7 +937,7 @@ def token_for_upload(ci: CI, record: Record, registry: str, deadline: float, cra
 # The command line
 
 EPILOG = """\
-Without a command it is `main`. In cargo's configuration, this file is also a credential provider.
+The default command is `main`. cargo can use this file as a credential provider, too.
 
 environment:
   CRATES_IO_ID_TOKEN    the identity token, outside GitHub Actions. For another registry the name follows from
@@ -956,7 +955,7 @@ def parse_arguments(arguments: list[str]) -> tuple[str, Callable[[], None]]:
     """Return the name of the command, and what it does. Exits for --help and for a wrong command line."""
     if not arguments:
         return "main", main
-    import argparse  # here: 3 ms and 0.3 MiB that the action doesn't need
+    import argparse  # here, since the action doesn't need it
 
     parser = argparse.ArgumentParser(
         prog="crates_io_auth.py",
@@ -988,16 +987,22 @@ def parse_arguments(arguments: list[str]) -> tuple[str, Callable[[], None]]:
     return options.command, lambda: options.run(options)
 
 
+def ignore_signals(numbers: Iterable[int]) -> None:
+    """Ignore some signals from now on, so that they can't interrupt the message about why it ends."""
+    for number in numbers:
+        # Not SIG_IGN: Python would print a traceback for one that is already pending.
+        signal.signal(number, lambda *_: None)
+
+
 def stop_on_signals(reasons: dict[int, str]) -> None:
     """Let each of some signals raise Stopped, with its reason."""
 
     def stop(number: int, _: object) -> None:
-        for each in reasons:  # a second one must not interrupt the message about the first
-            signal.signal(each, lambda *_: None)
+        ignore_signals(reasons)
         raise Stopped(reasons[number])
 
-    for each in reasons:
-        signal.signal(each, stop)
+    for number in reasons:
+        signal.signal(number, stop)
 
 
 def run(arguments: list[str]) -> int:
@@ -1009,7 +1014,7 @@ def run(arguments: list[str]) -> int:
     ci = CI() if name == "cargo-plugin" else detect_ci()  # cargo shows what is printed as it is
     cancelled = "Cancelled."
     if name != "check":
-        cancelled += " What this job got stays in its record until `post` revokes it."
+        cancelled += " This job's access tokens stay in its record until `post` revokes them."
     signals = [getattr(signal, each) for each in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, each)]
     reasons = dict.fromkeys(signals, cancelled)
     if sys.platform != "win32":  # which has no alarm: there, the job's own time limit ends what trickles
@@ -1023,8 +1028,9 @@ def run(arguments: list[str]) -> int:
         command()
         return 0
     except (Exception, Stopped) as error:
+        ignore_signals(reasons)
         message = explain(error)
-        # What `post` finds is no reason to fail: a release that is out is out, and tokens expire.
+        # A warning for what `post` finds: a release that is out is out, and tokens expire.
         ci.annotate("warning" if name == "post" else "error", message)
         if name != "post":
             # In an indented block of code nothing is a link or HTML, and no indented line can end it.
@@ -1110,7 +1116,7 @@ def workspace_crates(manifest_path: str | None, registry: str) -> tuple[list[Cra
     `cargo publish --workspace` skips a crate with `publish = false`, but refuses one for another registry.
     Raises AuthError.
     """
-    import subprocess  # here: 2 ms that no other command needs
+    import subprocess  # here, since no other command needs it
 
     command = ["cargo", "metadata", "--no-deps", "--format-version=1"]
     if manifest_path:
@@ -1154,7 +1160,7 @@ def states_in_index(crates: list[Crate], index: str, deadline: float) -> tuple[d
 
     Raises AuthError if the index can't be read at all.
     """
-    from concurrent.futures import ThreadPoolExecutor  # here: 10 ms that no other command needs
+    from concurrent.futures import ThreadPoolExecutor  # here, since no other command needs it
 
     # First alone, so that an index that can't be reached is one error, not one for each crate.
     config = fetch(Request("GET", f"{index}/config.json"), deadline)
