@@ -39,7 +39,7 @@ import time
 import urllib.parse
 import urllib.request
 from email.utils import parsedate_to_datetime
-from typing import Any, Callable, Iterable, NamedTuple, TypeVar
+from typing import Any, Callable, Iterable, Iterator, NamedTuple, TypeVar
 
 __version__ = "2.0.0"
 
@@ -57,6 +57,7 @@ ATTEMPTS = len(BACKOFF_SECONDS) + 1
 RETRY_AFTER_SECONDS = 30  # the longest pause that a server can ask for
 LIFETIME_SECONDS = 30 * 60  # of crates.io's access tokens; the response doesn't tell it
 FRESH_SECONDS = 25 * 60  # the age up to which an access token is used for one more upload
+API_PAUSE_SECONDS = 1  # between requests to crates.io's API: https://crates.io/data-access
 RESPONSE_BYTES = 1024 * 1024
 
 # What may be shown, and what went wrong
@@ -726,9 +727,13 @@ def revoke(issued: IssuedToken, deadline: float) -> None:
 def revoke_all(record: Record, tokens: list[IssuedToken], deadline: float) -> list[str]:
     """Revoke access tokens, and take them out of the record. Returns what went wrong with those left."""
     problems = []
-    for issued in tokens:
+    for number, issued in enumerate(tokens):
+        now = time.monotonic()
+        share = (deadline - now) / (
+            len(tokens) - number
+        )  # so that a silent registry leaves time for the others
         try:
-            revoke(issued, deadline)
+            revoke(issued, now + share)
             record.remove(issued)
         except AuthError as error:
             problems.append(error.message)
@@ -970,11 +975,21 @@ def parse_arguments(arguments: list[str]) -> tuple[str, Callable[[], None]]:
     main_parser.set_defaults(run=lambda options: main(options.url))
     post_parser = commands.add_parser("post", help="revoke the access tokens of this job")
     post_parser.set_defaults(run=lambda options: post())
-    check_parser = commands.add_parser("check", help="show which crates of a workspace can be published")
+    check_parser = commands.add_parser("check", help="show what of a workspace can be published")
     check_parser.add_argument("--manifest-path", help="the path of the workspace's Cargo.toml")
     check_parser.add_argument("--registry", default="crates-io", help="cargo's name for the registry")
+    for option, crates in (
+        (["-p", "--package"], "only these crates"),
+        (["--exclude"], "all but these crates"),
+    ):
+        check_parser.add_argument(*option, metavar="NAME", action="append", default=[], help=crates)
     check_parser.set_defaults(
-        run=lambda options: check(options.manifest_path, options.registry or "crates-io")
+        run=lambda options: check(
+            options.manifest_path,
+            options.registry or "crates-io",
+            " ".join(options.package).split(),
+            " ".join(options.exclude).split(),
+        )
     )
     plugin_parser = commands.add_parser("cargo-plugin")  # not listed: cargo calls it as --cargo-plugin
     plugin_parser.add_argument("--url")
@@ -1043,18 +1058,29 @@ def run(arguments: list[str]) -> int:
 INDEX_BYTES = 16 * RESPONSE_BYTES  # an index has all versions in one file, and web-sys's is larger than 1 MiB
 INDEX_REQUESTS = 32  # in parallel
 
-READY, PUBLISHED, NEW, UNKNOWN = "ready", "already published", "new", "unknown"
+PUBLISHED, TO_PUBLISH, TO_CORRECT, NEW, UNKNOWN = "published", "to publish", "to correct", "new", "unknown"
+
+NOT_CHECKED = """\
+Not checked: whether each crate has a trusted publisher that matches this job. A crate without one stops the
+release at its upload. Add it then, and run the job again: what is published by then is left out."""
 
 
 class Crate(NamedTuple):
-    """A crate of the workspace that may be published to the registry."""
+    """A member of the workspace."""
 
     name: str
     version: str
+    package: dict[str, Any]  # as `cargo metadata` describes it
+    needs: dict[str, bool]  # the members it depends on, when it is published, and whether for its tests alone
+
+    @property
+    def is_private(self) -> bool:
+        """Whether the crate has `publish = false`."""
+        return bool(self.package["publish"] == [])
 
     @property
     def index_path(self) -> str:
-        """Return where an index has the crate.
+        """Where an index has the crate.
 
         https://doc.rust-lang.org/cargo/reference/registry-index.html#index-files
         """
@@ -1063,59 +1089,65 @@ class Crate(NamedTuple):
         return f"{folder}/{name}"
 
 
-def check(manifest_path: str | None = None, registry: str = "crates-io") -> None:
-    """Print which crates of a workspace can be published to a registry, and the command for it.
+def check(manifest_path: str | None, registry: str, chosen: list[str], excluded: list[str]) -> None:
+    """Print what of a workspace can be published to a registry, and the command for it.
 
-    Raises AuthError if a crate is new, or if something can't be found out.
+    Of the chosen crates, or all if none is chosen, without the excluded ones. Raises AuthError if something
+    would stop the release.
     """
     deadline = time.monotonic() + REQUESTS_SECONDS
     ci = detect_ci()
-    crates, elsewhere = workspace_crates(manifest_path, registry)
-    states, problems = states_in_index(crates, index_url(registry), deadline)
-    left = [crate for crate in crates if states[crate] != PUBLISHED]
-    new = [crate for crate in left if states[crate] == NEW]
-    problems += [f"{crate.name} {crate.version}: {NEW}" for crate in new]
-    excluded = [*elsewhere, *(crate.name for crate in crates if crate not in left)]
-    exclude = " ".join(f"--exclude {name}" for name in excluded)
+    members = workspace_members(manifest_path)
+    crates = choose(members, registry, chosen, excluded)
+    needed = {name for crate in crates for name in crate.needs}
+    asked = [*crates, *(member for member in members if member.is_private and member.name in needed)]
+    entries: dict[str, list[Any]] = {}
+    reasons: dict[str, str] = {}
+    index_error = None
+    try:
+        api, entries, reasons = read_index(index_url(registry), asked, deadline)
+    except AuthError as error:  # raised below, after all that can be told without the index
+        index_error = error
+    states = {crate.name: state_of(crate, entries.get(crate.name)) for crate in crates}
+    left = [crate for crate in crates if states[crate.name] != PUBLISHED]
+    new = [crate.name for crate in left if states[crate.name] == NEW]
+    missing = {crate.name for crate in asked if crate.is_private and not entries.get(crate.name)}
+    for crate, flaws in flaws_of(left, entries, missing):
+        states[crate.name] = TO_CORRECT
+        manifest = one_line(os.path.relpath(crate.package["manifest_path"]))
+        message = f"{crate.name} can't be published as it is. Correct {manifest}, commit, and push:"
+        ci.annotate("error", "\n  ".join([message, *flaws]))
+    if index_error:
+        raise index_error
+
+    others = [member for member in members if member not in left and not member.is_private]
+    exclude = " ".join(f"--exclude {member.name}" for member in others)
+    command = publish_command(exclude, registry, manifest_path)
     ci.set_output("exclude", exclude)
     ci.set_output("publish", "true" if left else "false")
-    ci.summarize(markdown_table(states, registry))
-
+    ci.summarize(markdown_table(crates, states, registry))
     width = max((len(crate.name) for crate in crates), default=0)
-    for crate, state in states.items():
-        print(f"{crate.name:{width}}  {crate.version:12}  {state}")
-    command = publish_command(exclude, registry, manifest_path)
-    if not crates:
-        print("No crate of this workspace may be published to this registry.")
-    elif not left:
-        print("Nothing is left to publish.")
-    elif not problems:
-        print(
-            "\n`check` can't see whether a trusted publisher matches: a crate without one fails at upload.\n"
-            "On GitHub, the credential provider finds out before anything is built if no crate has one.\n\n"
-            f"To publish what is left:\n  {command}"
-        )
-    sys.stdout.flush()
-    for crate in new:
-        ci.annotate(
-            "error",
-            f"{crate.name} is new, and a trusted publisher can't create a crate\n"
-            "Publish what is left once with an ordinary API token, from this commit on your own machine:\n"
-            f"  {command}\n"
-            f"Then add a trusted publisher in the settings of {crate.name}, and run this again.",
-        )
+    for crate in crates:
+        print(printable(f"{crate.name:{width}}  {crate.version:12}  {states[crate.name]}"), flush=True)
+    if new:
+        ci.annotate("error", about_new_crates(new, left, api, command, deadline))
+    problems = [
+        f"{crate.name} {crate.version}: {reasons.get(crate.name, states[crate.name])}"
+        for crate in left
+        if states[crate.name] != TO_PUBLISH
+    ]
     if problems:
-        raise AuthError(
-            "Stopped before any upload: some crates aren't ready", "Run this again when they are.", problems
-        )
+        raise AuthError("Stopped before any upload", "Run this again when that is mended.", problems)
+    if left:
+        print(f"\n{NOT_CHECKED}\n\nTo publish what is left:\n  {command}", flush=True)
+    else:
+        there = f"all {len(crates)} versions are on" if crates else "no crate may go to"
+        name = "crates.io" if registry == "crates-io" else one_line(registry)
+        ci.annotate("warning", f"Nothing to publish: {there} {name}. If you meant to release, bump them.")
 
 
-def workspace_crates(manifest_path: str | None, registry: str) -> tuple[list[Crate], list[str]]:
-    """Return the crates that may be published to a registry, and the names of those for others alone.
-
-    `cargo publish --workspace` skips a crate with `publish = false`, but refuses one for another registry.
-    Raises AuthError.
-    """
+def workspace_members(manifest_path: str | None) -> list[Crate]:
+    """Return the members of the workspace, sorted by name. Raises AuthError."""
     import subprocess  # here, since no other command needs it
 
     command = ["cargo", "metadata", "--no-deps", "--format-version=1"]
@@ -1133,14 +1165,154 @@ def workspace_crates(manifest_path: str | None, registry: str) -> tuple[list[Cra
             f"Couldn't run cargo: {one_line(error)}",
             "`check` asks it for the workspace's crates. Install it, or correct PATH, and run this again.",
         ) from None
-    crates, elsewhere = [], []
-    for package in json.loads(cargo.stdout)["packages"]:
-        registries = package["publish"]  # null for any
-        if registries is None or registry in registries:
-            crates.append(Crate(package["name"], package["version"]))
-        elif registries:
-            elsewhere.append(package["name"])
-    return crates, elsewhere
+    packages = sorted(json.loads(cargo.stdout)["packages"], key=lambda package: package["name"])
+    by_folder = {os.path.dirname(package["manifest_path"]): package["name"] for package in packages}
+    members = []
+    for package in packages:
+        needs: dict[str, bool] = {}
+        for dependency in package["dependencies"]:
+            name = by_folder.get(dependency.get("path"), package["name"])
+            is_dev = dependency["kind"] == "dev"
+            # cargo leaves out a dev-dependency without a version, and lets a crate depend on itself.
+            if name != package["name"] and (not is_dev or dependency["req"] != "*"):
+                needs[name] = is_dev and needs.get(name, True)
+        members.append(Crate(package["name"], package["version"], package, needs))
+    return members
+
+
+def choose(members: list[Crate], registry: str, chosen: list[str], excluded: list[str]) -> list[Crate]:
+    """Return the crates that may be published to a registry, as --package and --exclude select them.
+
+    Raises AuthError for a name that the workspace doesn't have.
+    """
+    unknown = {*chosen, *excluded} - {member.name for member in members}
+    if unknown:
+        raise AuthError(
+            f"The workspace has no crate {one_line(', '.join(sorted(unknown)))}",
+            "Correct --package and --exclude, or the inputs `packages` and `exclude`.",
+        )
+    crates = [
+        member
+        for member in members
+        if (member.package["publish"] is None or registry in member.package["publish"])
+        and (member.name in chosen or not chosen)
+    ]
+    return [crate for crate in crates if crate.name not in excluded]
+
+
+def flaws_of(
+    crates: list[Crate], entries: dict[str, list[Any]], missing: set[str]
+) -> Iterator[tuple[Crate, list[str]]]:
+    """Return the crates that can't be published as they are, with what has to be corrected in each manifest.
+
+    `missing` are the members with `publish = false` that the registry doesn't have.
+    """
+    cycles = cycles_among(crates)
+    for crate in crates:
+        flaws = [
+            *metadata_flaws(crate.package, entries.get(crate.name, [])),
+            *dependency_flaws(crate.package["dependencies"]),
+            *(f"dependency {name}: it has `publish = false`" for name in crate.needs if name in missing),
+            *cycles[crate.name],
+        ]
+        if flaws:
+            yield crate, list(dict.fromkeys(flaws))
+
+
+def metadata_flaws(package: dict[str, Any], published: list[Any]) -> Iterator[str]:
+    """Return what crates.io refuses in the metadata of a crate.
+
+    https://github.com/rust-lang/crates.io/blob/main/src/controllers/krate/publish.rs
+    """
+    if not package["description"]:
+        yield 'description: it is missing, add `description = "…"`'
+    if not package["license"] and not package["license_file"]:
+        yield 'license: it is missing, add `license = "…"` (an SPDX expression) or `license-file = "…"`'
+    if len(package["keywords"]) > 5:
+        yield f"keywords: {len(package['keywords'])} are too many, keep at most 5"
+    for keyword in package["keywords"]:
+        if not re.fullmatch("[A-Za-z0-9][A-Za-z0-9_+-]{0,19}", keyword):
+            rule = "use at most 20 of the characters A-Z, a-z, 0-9, _, - and +, first a letter or a digit"
+            yield f"keywords: `{one_line(keyword)}` is refused, {rule}"
+    # Without those that an optional dependency makes by itself. crates.io allows more to some crates.
+    features = [name for name, value in package["features"].items() if value != [f"dep:{name}"]]
+    before = [len(entry.get("features") or ()) + len(entry.get("features2") or ()) for entry in published]
+    if len(features) > max([300, *before]):
+        yield f"features: {len(features)} are too many, keep at most 300 or ask crates.io for more"
+
+
+def dependency_flaws(dependencies: list[dict[str, Any]]) -> Iterator[str]:
+    """Return what crates.io or cargo refuses about the versions of dependencies."""
+    for dependency in dependencies:
+        name = one_line(dependency["rename"] or dependency["name"])
+        is_local = dependency.get("path") or str(dependency["source"]).startswith("git+")
+        if dependency["req"] == "*" and not is_local:
+            yield f'dependency {name}: crates.io takes no version "*", write the one that you need'
+        elif dependency["req"] == "*" and dependency["kind"] != "dev":
+            yield f'dependency {name}: add `version = "…"` beside its path or its git repository'
+
+
+def cycles_among(crates: list[Crate]) -> dict[str, list[str]]:
+    """Return, for each crate, the cycles that a dependency of it closes, and how to break them.
+
+    cargo can't publish crates that depend on each other, be it for their tests
+    (https://github.com/rust-lang/cargo/issues/4242).
+    """
+    graph = {crate.name: set(crate.needs) for crate in crates}
+    built = {crate.name: {name for name, is_dev in crate.needs.items() if not is_dev} for crate in crates}
+    # Take out what depends on nothing that is left, as cargo publishes it. What remains leads to a cycle.
+    free = list(graph)
+    while free:
+        free = [name for name, needs in graph.items() if not needs & graph.keys()]
+        for name in free:
+            del graph[name]
+    cycles: dict[str, list[str]] = {crate.name: [] for crate in crates}
+    for crate in crates:
+        for name, is_dev in crate.needs.items() if crate.name in graph else ():
+            path = " -> ".join([crate.name, *shortest_path(name, crate.name, graph if is_dev else built)])
+            if path != crate.name and is_dev:
+                flaw = f"dev-dependency {name}: remove its version, which closes the cycle {path}"
+                cycles[crate.name].append(flaw)
+            elif path != crate.name:
+                cycles[crate.name].append(
+                    f"dependency {name}: one must do without the other in the cycle {path}"
+                )
+    return cycles
+
+
+def shortest_path(start: str, goal: str, graph: dict[str, set[str]]) -> list[str]:
+    """Return the names on the shortest path through a graph; none if there is no path."""
+    paths, seen = [[start]], {start}
+    for path in paths:  # which grows meanwhile
+        if path[-1] == goal:
+            return path
+        following = sorted(graph.get(path[-1], set()) - seen)
+        seen.update(following)
+        paths += [[*path, name] for name in following]
+    return []
+
+
+def about_new_crates(new: list[str], left: list[Crate], api: str, command: str, deadline: float) -> str:
+    """Return what to do about the new crates among those that are left to publish.
+
+    `api` is the URL of the registry, which tells anybody whether a crate accepts trusted publishing alone.
+    """
+    strict = []
+    for crate in [crate for crate in left if crate.name not in new][:20]:  # as many as take 20 seconds
+        with contextlib.suppress(AuthError):
+            response = fetch(Request("GET", f"{api}/api/v1/crates/{crate.name}"), deadline)
+            if find(response.body, "crate", "trustpub_only") is True:
+                strict.append(crate.name)
+        time.sleep(API_PAUSE_SECONDS)
+    message = f"""\
+{len(new)} of {len(left)} crates are new, and a trusted publisher can't create a crate: {", ".join(new)}
+If one isn't meant for the registry, write `publish = false` into its Cargo.toml, commit, and push.
+Otherwise publish an empty first version of it with an ordinary API token, add its trusted publisher, and
+run this again. Or publish all {len(left)} crates with such a token, from this commit on your own machine:
+  {command}"""
+    if strict:
+        message += f"\nThese accept no ordinary token until their settings allow it: {', '.join(strict)}"
+    return message
 
 
 def index_url(registry: str) -> str:
@@ -1155,8 +1327,10 @@ def index_url(registry: str) -> str:
     return registry_url(index[len("sparse+") :])
 
 
-def states_in_index(crates: list[Crate], index: str, deadline: float) -> tuple[dict[Crate, str], list[str]]:
-    """Return the state of each crate, and the reason for each that is UNKNOWN.
+def read_index(
+    index: str, crates: list[Crate], deadline: float
+) -> tuple[str, dict[str, list[Any]], dict[str, str]]:
+    """Return the URL of the registry, what its index has about each crate, and why that isn't known.
 
     Raises AuthError if the index can't be read at all.
     """
@@ -1165,54 +1339,59 @@ def states_in_index(crates: list[Crate], index: str, deadline: float) -> tuple[d
     # First alone, so that an index that can't be reached is one error, not one for each crate.
     config = fetch(Request("GET", f"{index}/config.json"), deadline)
     if not config.ok:
-        host = config.request.host
-        raise AuthError(
-            f"Couldn't read the index at {host}: {config.problem}", "`check` sends no token to it."
-        )
+        message = f"Couldn't read the index at {config.request.host}: {config.problem}"
+        raise AuthError(message, "It must be readable without a token.")
     pool = ThreadPoolExecutor(INDEX_REQUESTS)
     requests = [Request("GET", f"{index}/{crate.index_path}", max_bytes=INDEX_BYTES) for crate in crates]
     responses = [pool.submit(fetch, request, deadline) for request in requests]
-    states, problems = {}, []
+    entries, reasons = {}, {}
     for crate, response in zip(crates, responses):
         try:
-            states[crate] = state_of(crate, response.result())
+            entries[crate.name] = entries_in(response.result())
         except AuthError as error:
-            states[crate] = UNKNOWN
-            problems.append(f"{crate.name} {crate.version}: {error.message}")
-    return states, problems
+            reasons[crate.name] = error.message
+    return str(find(config.body, "api")), entries, reasons
 
 
-def state_of(crate: Crate, response: Response) -> str:
-    """Return the state of a crate, from what the index says of it. Raises AuthError if that isn't clear."""
-    if response.status in (404, 410, 451):
-        return NEW
-    versions = [find(line, "vers") for line in response.body.splitlines()]
-    if response.status != 200 or not versions or None in versions:
+def entries_in(response: Response) -> list[Any]:
+    """Return what an index says of each version of a crate. Raises AuthError if that isn't clear."""
+    if response.status in (404, 410, 451):  # as cargo reads them, by the page above
+        return []
+    entries = [find(line) for line in response.body.splitlines()]
+    are_versions = all(isinstance(entry, dict) and isinstance(entry.get("vers"), str) for entry in entries)
+    if response.status != 200 or not entries or not are_versions:
         raise AuthError(f"the index gave no usable response ({response.problem})")
+    return entries
+
+
+def state_of(crate: Crate, entries: list[Any] | None) -> str:
+    """Return the state of a crate, from what the index says of its versions."""
+    if entries is None:
+        return UNKNOWN
+    if not entries:
+        return NEW
     # The registry has no two versions that differ in build metadata only. A yanked one is there, too.
-    published = [str(version).partition("+")[0] for version in versions]
-    return PUBLISHED if crate.version.partition("+")[0] in published else READY
+    versions = [entry["vers"].partition("+")[0] for entry in entries]
+    return PUBLISHED if crate.version.partition("+")[0] in versions else TO_PUBLISH
 
 
 def publish_command(exclude: str, registry: str, manifest_path: str | None) -> str:
     """Return the command that publishes what is left."""
-    command = ["cargo publish --workspace", exclude]
-    if registry != "crates-io":
-        command.append(f"--registry {shlex.quote(registry)}")
+    command = f"cargo publish --workspace {exclude} --registry {shlex.quote(registry)}".replace("  ", " ")
     if manifest_path:
-        command.append(f"--manifest-path {shlex.quote(manifest_path)}")
-    return printable(" ".join(filter(None, command)))
+        command += f" --manifest-path {shlex.quote(manifest_path)}"
+    return printable(command).replace("\n", "?")
 
 
-def markdown_table(states: dict[Crate, str], registry: str) -> str:
+def markdown_table(crates: list[Crate], states: dict[str, str], registry: str) -> str:
     """Return a row for each crate. The reasons are left out: a server's words could be Markdown."""
     rows = ["| Crate | Version | State |", "| --- | --- | --- |"]
-    for crate, state in states.items():
+    for crate in crates:
         name = f"`{crate.name}`"
         if registry == "crates-io":
             name = f"[{name}]({CRATES_IO}/crates/{crate.name})"
-        rows.append(f"| {name} | {crate.version} | {state} |")
-    return "\n".join([*rows, "", ""])
+        rows.append(f"| {name} | {crate.version} | {states[crate.name]} |")
+    return "\n".join([*rows, "", NOT_CHECKED, "", ""])
 
 
 if __name__ == "__main__":

@@ -238,6 +238,7 @@ class FakeRegistry(Fake):
         self.config: object = {"dl": f"{self.url}/dl", "api": self.url}
         self.new_crates: set[str] = set()
         self.without_publisher: set[str] = set()
+        self.trustpub_only: set[str] = set()
         self.index: dict[str, list[dict[str, object]]] = {}
         self.index_faults: dict[str, Fault] = {}
         self.downloads: dict[str, bytes] = {}
@@ -269,6 +270,9 @@ class FakeRegistry(Fake):
             handler.respond(200, self.config)
         elif handler.path.startswith("/index/"):
             self.show_index(handler)
+        elif handler.command == "GET" and handler.path.startswith("/api/v1/crates/"):
+            name = handler.path.rpartition("/")[2]
+            handler.respond(200, {"crate": {"name": name, "trustpub_only": name in self.trustpub_only}})
         elif handler.path in self.downloads:
             handler.respond(200, self.downloads[handler.path])
         else:
@@ -1434,6 +1438,7 @@ def test_the_limits_in_seconds_and_bytes_are_these() -> None:
     assert script.BACKOFF_SECONDS == (1, 2, 4)
     assert script.ATTEMPTS == 4
     assert script.RETRY_AFTER_SECONDS == 30
+    assert script.API_PAUSE_SECONDS == 1
     assert script.LIFETIME_SECONDS == 30 * 60
     assert script.FRESH_SECONDS == 25 * 60
     assert script.RESPONSE_BYTES == 1024 * 1024
@@ -1878,7 +1883,7 @@ def test_whatever_comes_in_only_the_script_s_own_errors_come_out(tmp_path: Path,
     targets: list[Callable[[str], object]] = [
         recorded,
         script.registry_url,
-        lambda text: script.state_of(script.Crate("x", "1.0.0"), response(text)),
+        lambda text: script.entries_in(response(text)),
         lambda text: response(text).error(),
         lambda text: script.refusal(response(text), claims(text), "https://host"),
     ]
@@ -1985,9 +1990,8 @@ def test_the_tokens_of_one_post_share_the_time_of_the_command(world: World) -> N
     prelude = "script.REQUESTS_SECONDS = 0.5"
     result = world.start("post", env=world.on_github(), prelude=prelude).finish(seconds=20)
     assert result.status == 1
-    assert "crates-io-auth: Revoked 1 access token.\n" in result.log
-    assert result.log.count("no time is left (0.5 s)\n") == 2
-    assert len(world.registry.requests) == 2
+    assert result.log.count("\n  Couldn't get a valid response from 127.0.0.1: timed out (") == 3
+    assert len(world.registry.requests) == 4
     assert len(world.recorded()) == 3
 
 
@@ -2580,55 +2584,66 @@ def test_a_token_that_cargo_does_not_take_is_used_by_the_next_upload(world: Worl
 # The check
 
 
+METADATA = 'description = "x"\nlicense = "MIT"\n'
+NO_PAUSE = "script.API_PAUSE_SECONDS = 0"
+
+
 def check(
     world: World,
     crates: dict[str, str],
-    arguments: tuple[str, ...] = ("--registry", "local"),
+    *arguments: str,
+    registry: str = "local",
+    metadata: str = METADATA,
     prelude: str = "",
     **more: str | None,
 ) -> Result:
     """Run `check --registry local` on GitHub, in a workspace of crates with the given manifests."""
     folder = world.folder / "checked"
     if not folder.exists():
-        write_workspace(folder, crates)
+        write_workspace(folder, crates, metadata)
     env = world.on_github(**{**cargo_environment(world), **more})
-    return world.run("check", *arguments, env=env, prelude=prelude, cwd=folder)
+    return world.run("check", "--registry", registry, *arguments, env=env, prelude=prelude, cwd=folder)
 
 
-def write_workspace(folder: Path, crates: dict[str, str]) -> None:
+def write_workspace(folder: Path, crates: dict[str, str], metadata: str = METADATA) -> None:
     """Write a workspace. A manifest without a version gets 1.0.0."""
     for name, manifest in crates.items():
         (folder / name / "src").mkdir(parents=True)
         (folder / name / "src/lib.rs").write_text("")
         version = "" if "version =" in manifest.partition("[")[0] else 'version = "1.0.0"\n'
-        (folder / name / "Cargo.toml").write_text(f'[package]\nname = "{name}"\n{version}{manifest}\n')
+        (folder / name / "Cargo.toml").write_text(
+            f'[package]\nname = "{name}"\nedition = "2021"\n{version}{metadata}{manifest}\n', encoding="utf-8"
+        )
     folder.mkdir(exist_ok=True)
     (folder / "Cargo.toml").write_text(f'[workspace]\nresolver = "2"\nmembers = {json.dumps(list(crates))}\n')
 
 
 @needs("cargo")
-def test_check_tells_what_is_published_what_is_ready_and_how_to_publish_it(world: World) -> None:
+def test_check_tells_what_is_published_what_is_left_and_how_to_publish_it(world: World) -> None:
     world.registry.add_to_index("core", "1.0.0")
-    result = check(world, {"Core": "", "bb": "", "ccc": "", "d": "", "long-name": 'version = "2.0.0-rc.1"'})
+    result = check(world, {"bb": "", "Core": "", "ccc": "", "d": "", "long-name": 'version = "2.0.0-rc.1"'})
     assert (result.status, result.stderr) == (0, "")
-    assert result.stdout.splitlines() == [
-        "Core       1.0.0         already published",
-        "bb         1.0.0         ready",
-        "ccc        1.0.0         ready",
-        "d          1.0.0         ready",
-        "long-name  2.0.0-rc.1    ready",
-        "",
-        "`check` can't see whether a trusted publisher matches: a crate without one fails at upload.",
-        "On GitHub, the credential provider finds out before anything is built if no crate has one.",
-        "",
-        "To publish what is left:",
-        "  cargo publish --workspace --exclude Core --registry local",
-    ]
+    assert (
+        result.stdout
+        == f"""\
+Core       1.0.0         published
+bb         1.0.0         to publish
+ccc        1.0.0         to publish
+d          1.0.0         to publish
+long-name  2.0.0-rc.1    to publish
+
+{script.NOT_CHECKED}
+
+To publish what is left:
+  cargo publish --workspace --exclude Core --registry local
+"""
+    )
+    assert script.NOT_CHECKED.startswith("Not checked: whether each crate has a trusted publisher")
     assert result.outputs == "exclude=--exclude Core\npublish=true\n"
     assert result.summary == (
         "| Crate | Version | State |\n| --- | --- | --- |\n"
-        "| `Core` | 1.0.0 | already published |\n| `bb` | 1.0.0 | ready |\n| `ccc` | 1.0.0 | ready |\n"
-        "| `d` | 1.0.0 | ready |\n| `long-name` | 2.0.0-rc.1 | ready |\n\n"
+        "| `Core` | 1.0.0 | published |\n| `bb` | 1.0.0 | to publish |\n| `ccc` | 1.0.0 | to publish |\n"
+        f"| `d` | 1.0.0 | to publish |\n| `long-name` | 2.0.0-rc.1 | to publish |\n\n{script.NOT_CHECKED}\n\n"
     )
     first, *others = [request.path for request in world.registry.requests]
     assert first == "/index/config.json"
@@ -2659,7 +2674,10 @@ def test_check_sends_no_secret(world: World) -> None:
 def test_check_counts_as_published(world: World, published: dict[str, object], version: str) -> None:
     world.registry.index["alpha"] = [{"name": "alpha", "vers": "0.9.0"}, {"name": "alpha", **published}]
     result = check(world, {"alpha": f'version = "{version}"'})
-    assert result.stdout.endswith("already published\nNothing is left to publish.\n")
+    assert result.log.endswith(
+        "  published\n##[warning]Nothing to publish: all 1 versions are on local. "
+        "If you meant to release, bump them.\n"
+    )
     assert (result.status, result.outputs) == (0, "exclude=--exclude alpha\npublish=false\n")
 
 
@@ -2693,7 +2711,7 @@ def test_check_takes_a_root_package_and_a_renamed_dependency_for_what_they_are(w
 @needs("cargo")
 def test_check_finds_nothing_to_do_in_a_workspace_without_crates_to_publish(world: World) -> None:
     result = check(world, {"alpha": "publish = false"})
-    assert result.stdout == "No crate of this workspace may be published to this registry.\n"
+    assert result.log.startswith("##[warning]Nothing to publish: no crate may go to local.")
     assert (result.status, result.outputs) == (0, "exclude=\npublish=false\n")
 
 
@@ -2701,21 +2719,22 @@ def test_check_finds_nothing_to_do_in_a_workspace_without_crates_to_publish(worl
 def test_check_fails_for_a_new_crate_and_says_how_to_publish_it(world: World) -> None:
     world.registry.new_crates = {"beta"}
     world.registry.add_to_index("gamma", "1.0.0")
-    result = check(world, {"alpha": "", "beta": "", "gamma": ""})
+    result = check(world, {"alpha": "", "beta": "", "gamma": ""}, prelude=NO_PAUSE)
     assert result.status == 1
     assert (
         result.log
         == """\
-alpha  1.0.0         ready
+alpha  1.0.0         to publish
 beta   1.0.0         new
-gamma  1.0.0         already published
-##[error]beta is new, and a trusted publisher can't create a crate
-Publish what is left once with an ordinary API token, from this commit on your own machine:
+gamma  1.0.0         published
+##[error]1 of 2 crates are new, and a trusted publisher can't create a crate: beta
+If one isn't meant for the registry, write `publish = false` into its Cargo.toml, commit, and push.
+Otherwise publish an empty first version of it with an ordinary API token, add its trusted publisher, and
+run this again. Or publish all 2 crates with such a token, from this commit on your own machine:
   cargo publish --workspace --exclude gamma --registry local
-Then add a trusted publisher in the settings of beta, and run this again.
-##[error]Stopped before any upload: some crates aren't ready
+##[error]Stopped before any upload
   beta 1.0.0: new
-Run this again when they are.
+Run this again when that is mended.
 """
     )
     assert "| `beta` | 1.0.0 | new |\n" in result.summary
@@ -2727,12 +2746,186 @@ def test_the_command_for_a_new_crate_publishes_it_after_what_it_depends_on(
 ) -> None:
     world.registry.new_crates = {"beta"}
     world.registry.add_to_index("alpha", "0.0.9")
-    result = world.run("check", "--registry", "local", env=project.environment(), cwd=project.folder)
+    result = world.run(
+        "check", "--registry", "local", env=project.environment(), cwd=project.folder, prelude=NO_PAUSE
+    )
     (command,) = set(re.findall("^  (cargo publish .*)$", result.log, re.MULTILINE))
     own_machine = world.base(**cargo_environment(world), CARGO_REGISTRIES_LOCAL_TOKEN=ORDINARY_TOKEN)
     arguments = [*command.split(), "--allow-dirty", "--no-verify"]
     assert world.run_command(arguments, own_machine, cwd=project.folder).status == 0
     assert world.registry.published() == ["alpha", "beta", "gamma"]
+
+
+FLAWS = {
+    "description": ('license = "MIT"', 'description: it is missing, add `description = "…"`'),
+    "license": ('description = "x"', 'license: it is missing, add `license = "…"`'),
+    "six keywords": (f'{METADATA}keywords = ["a", "b", "c", "d", "e", "f"]', "keywords: 6 are too many"),
+    "keyword": (f'{METADATA}keywords = ["ok", "two words"]', "keywords: `two words` is refused"),
+    "long keyword": (f'{METADATA}keywords = ["{"k" * 21}"]', f"keywords: `{'k' * 21}` is refused"),
+    "features": (
+        f"{METADATA}[features]\n" + "\n".join(f"f{n} = []" for n in range(301)),
+        "features: 301 are too",
+    ),
+    "wildcard": (f'{METADATA}[dependencies]\nx = "*"', 'dependency x: crates.io takes no version "*"'),
+    "dev wildcard": (
+        f'{METADATA}[dev-dependencies]\nx = "*"',
+        'dependency x: crates.io takes no version "*"',
+    ),
+    "path alone": (
+        f'{METADATA}[dependencies]\nx = {{ package = "alpha", path = "../alpha" }}',
+        'dependency x: add `version = "…"` beside its path',
+    ),
+    "git alone": (
+        f'{METADATA}[build-dependencies]\nx = {{ git = "https://x.example" }}',
+        'dependency x: add `version = "…"` beside its path or its git repository',
+    ),
+    "private": (
+        f'{METADATA}[dependencies]\nhidden = {{ path = "../hidden", version = "1" }}',
+        "dependency hidden: it has `publish = false`",
+    ),
+    "dev cycle": (
+        f'{METADATA}[dev-dependencies]\ngamma = {{ path = "../gamma", version = "1" }}',
+        "dev-dependency gamma: remove its version, which closes the cycle beta -> gamma -> beta",
+    ),
+}
+
+
+@needs("cargo")
+@pytest.mark.parametrize(("manifest", "flaw"), FLAWS.values(), ids=FLAWS.keys())
+def test_check_finds_what_would_stop_the_release_and_says_how_to_correct_it(
+    world: World, manifest: str, flaw: str
+) -> None:
+    world.registry.new_crates = {"hidden"}
+    on_beta = '[dependencies]\nbeta = { path = "../beta", version = "1" }'
+    crates = {
+        "alpha": METADATA,
+        "beta": manifest,
+        "gamma": METADATA + on_beta,
+        "hidden": f"{METADATA}publish = false",
+    }
+    result = check(world, crates, metadata="")
+    assert result.status == 1
+    heading = (
+        f"##[error]beta can't be published as it is. Correct beta{os.sep}Cargo.toml, commit, and push:\n"
+    )
+    assert f"{heading}  {flaw}" in result.log
+    assert "beta   1.0.0         to correct\n" in result.stdout
+    assert "##[error]Stopped before any upload\n  beta 1.0.0: to correct\n" in result.log
+
+
+@needs("cargo")
+def test_check_lists_all_flaws_of_a_crate_in_one_message_and_needs_no_index_for_them(world: World) -> None:
+    world.registry.faults = [respond(404)]
+    result = check(world, {"alpha": 'keywords = ["a b"]\n[dependencies]\nx = "*"'}, metadata="")
+    message, error = re.split("(?m)^##\\[error\\](?!alpha)", result.log)
+    assert [line.split(":")[0] for line in message.splitlines()[1:]] == [
+        "  description",
+        "  license",
+        "  keywords",
+        "  dependency x",
+    ]
+    assert error.startswith("Couldn't read the index at 127.0.0.1: HTTP 404")
+
+
+ALLOWED = {
+    "dev-dependency by its path alone": '[dev-dependencies]\ngamma = { path = "../gamma" }',
+    "dev-dependency by its git repository alone": '[dev-dependencies]\nx = { git = "https://x.example" }',
+    "dependency on itself": '[dev-dependencies]\nbeta = { path = ".", version = "1" }',
+    "license file": 'license-file = "x"',
+    "private crate that is on the registry": '[dependencies]\nhidden = { path = "../hidden", version = "1" }',
+    "five keywords": 'keywords = ["a", "b", "c", "1d", "e_-+"]',
+    "300 features": "[features]\n" + "\n".join(f"f{n} = []" for n in range(300)),
+    "optional dependencies": "[dependencies]\n"
+    + "\n".join(f'd{n} = {{ version = "1", optional = true }}' for n in range(301)),
+}
+
+
+@needs("cargo")
+@pytest.mark.parametrize("manifest", ALLOWED.values(), ids=ALLOWED.keys())
+def test_check_lets_pass_what_can_be_published(world: World, manifest: str) -> None:
+    on_beta = '[dependencies]\nbeta = { path = "../beta", version = "1" }'
+    metadata = METADATA.replace('license = "MIT"\n', "") if "license-file" in manifest else METADATA
+    crates = {
+        "beta": metadata + manifest,
+        "gamma": METADATA + on_beta,
+        "hidden": METADATA + "publish = false",
+    }
+    result = check(world, crates, metadata="")
+    assert result.status == 0, result
+    assert "  cargo publish --workspace --registry local\n" in result.stdout
+
+
+@needs("cargo")
+def test_a_crate_that_has_more_features_already_may_keep_them(world: World) -> None:
+    world.registry.add_to_index("alpha", "0.9.0", features={}, features2={str(n): [] for n in range(301)})
+    features = "[features]\n" + "\n".join(f"f{n} = []" for n in range(301))
+    assert check(world, {"alpha": features}).status == 0
+
+
+@needs("cargo")
+def test_a_crate_that_is_published_already_has_nothing_to_correct(world: World) -> None:
+    world.registry.add_to_index("beta", "1.0.0")
+    on_gamma = '[dev-dependencies]\ngamma = { path = "../gamma", version = "1" }'
+    on_beta = '[dependencies]\nbeta = { path = "../beta", version = "1" }'
+    assert check(world, {"beta": on_gamma, "gamma": on_beta}).status == 0
+
+
+@on_posix
+@needs("cargo")
+def test_what_check_says_of_a_cycle_is_what_cargo_does(world: World) -> None:
+    on_beta = '[dependencies]\nbeta = { path = "../beta", version = "1", registry = "local" }'
+    on_alpha = '[dev-dependencies]\nalpha = { path = "../alpha", version = "1", registry = "local" }'
+    result = check(world, {"alpha": on_beta, "beta": on_alpha})
+    assert "closes the cycle beta -> alpha -> beta" in result.log
+    publish = ["cargo", "publish", "--registry", "local", "--allow-dirty", "--no-verify", "--workspace"]
+    env = world.base(**cargo_environment(world), CARGO_REGISTRIES_LOCAL_TOKEN=ORDINARY_TOKEN)
+    assert world.run_command(publish, env, cwd=world.folder / "checked").status == 101
+    manifest = world.folder / "checked/beta/Cargo.toml"
+    manifest.write_text(manifest.read_text().replace(', version = "1"', ""))
+    assert check(world, {}).status == 0
+    assert world.run_command(publish, env, cwd=world.folder / "checked").status == 0
+    assert world.registry.published() == ["beta", "alpha"]
+
+
+@needs("cargo")
+@pytest.mark.parametrize(
+    ("arguments", "chosen"),
+    [
+        pytest.param(["-p", "alpha", "--package", "beta"], ["alpha", "beta"], id="packages"),
+        pytest.param(["--package=alpha gamma"], ["alpha", "gamma"], id="packages of the action"),
+        pytest.param(["--exclude", "beta", "--exclude", "gamma"], ["alpha"], id="all but some"),
+        pytest.param(["--exclude", "alpha", "-p", "alpha", "-p", "beta"], ["beta"], id="both"),
+        pytest.param(["--package=", "--exclude="], ["alpha", "beta", "gamma"], id="empty inputs"),
+    ],
+)
+def test_check_looks_at_the_chosen_crates_alone(
+    world: World, arguments: list[str], chosen: list[str]
+) -> None:
+    result = check(world, {"alpha": "", "beta": "", "gamma": ""}, *arguments)
+    assert [line.split()[0] for line in result.stdout.partition("\n\n")[0].splitlines()] == chosen
+    left_out = [name for name in ("alpha", "beta", "gamma") if name not in chosen]
+    assert result.outputs.startswith(f"exclude={' '.join(f'--exclude {name}' for name in left_out)}\n")
+
+
+@needs("cargo")
+def test_check_refuses_a_name_that_the_workspace_does_not_have(world: World) -> None:
+    result = check(world, {"alpha": ""}, "-p", "alhpa", "--exclude", "$(x)")
+    assert result.status == 1
+    assert result.log.startswith("##[error]The workspace has no crate $(x), alhpa\n")
+    assert not world.registry.requests
+
+
+@needs("cargo")
+def test_beside_a_new_crate_check_names_those_that_accept_no_ordinary_token(world: World) -> None:
+    world.registry.new_crates = {"gamma"}
+    world.registry.trustpub_only = {"beta"}
+    crates = {"alpha": "", "beta": "", "gamma": ""}
+    prelude = "script.time.sleep = lambda seconds: print('pause', seconds, flush=True)"
+    result = check(world, crates, prelude=prelude)
+    assert "\nThese accept no ordinary token until their settings allow it: beta\n" in result.log
+    asked = [request.path for request in world.registry.requests if request.path.startswith("/api/")]
+    assert asked == ["/api/v1/crates/alpha", "/api/v1/crates/beta"]
+    assert result.stdout.count("pause 1\n") == 2
 
 
 @needs("cargo")
@@ -2785,7 +2978,7 @@ def test_check_says_which_crates_it_could_not_find_out_about_and_why(world: Worl
     world.registry.index_faults = {name: fault for name, (fault, _) in INDEX_FAULTS.items()}
     result = check(world, {"alpha": "", **dict.fromkeys(INDEX_FAULTS, "")}, prelude=IMPATIENT)
     assert result.status == 1
-    assert "alpha     1.0.0         ready\n" in result.stdout
+    assert "alpha     1.0.0         to publish\n" in result.stdout
     for name, (_, reason) in INDEX_FAULTS.items():
         assert f"{name:8}  1.0.0         unknown\n" in result.stdout
         (line,) = re.findall(f"^  {name} 1.0.0: (.*)$", result.log, re.MULTILINE)
@@ -2811,7 +3004,7 @@ def test_check_asks_about_several_crates_at_a_time(world: World) -> None:
         handler.respond(200, {"name": handler.path.rpartition("/")[2], "vers": "0.1.0"})
 
     world.registry.index_faults = dict.fromkeys(crates, wait_for_the_others)
-    assert check(world, dict.fromkeys(crates, "")).stdout.count("  ready\n") == 8
+    assert check(world, dict.fromkeys(crates, "")).stdout.count("  to publish\n") == 8
 
 
 @on_posix
@@ -2847,11 +3040,11 @@ def test_check_asks_crates_io_s_own_index_and_links_its_crates(world: World) -> 
     write_workspace(world.folder / "a folder", {"alpha": ""})
     prelude = "assert script.CRATES_IO_INDEXES[0] == 'sparse+https://index.crates.io/'\n"
     prelude += f"script.CRATES_IO_INDEXES = ['sparse+{world.registry.url}/index/']"
-    arguments = ("--manifest-path", str(world.folder / "a folder/Cargo.toml"))
-    result = check(world, {}, arguments, prelude)
-    command = f"cargo publish --workspace --manifest-path '{world.folder}/a folder/Cargo.toml'"
+    manifest = str(world.folder / "a folder/Cargo.toml")
+    result = check(world, {}, "--manifest-path", manifest, registry="", prelude=prelude)
+    command = f"cargo publish --workspace --registry crates-io --manifest-path '{manifest}'"
     assert result.stdout.endswith(f"\n  {command}\n")
-    assert "| [`alpha`](https://crates.io/crates/alpha) | 1.0.0 | ready |\n" in result.summary
+    assert "| [`alpha`](https://crates.io/crates/alpha) | 1.0.0 | to publish |\n" in result.summary
 
 
 def test_check_says_if_cargo_is_missing(world: World) -> None:
@@ -2863,20 +3056,20 @@ def test_check_says_if_cargo_is_missing(world: World) -> None:
 
 @needs("cargo")
 def test_check_shows_what_cargo_says_if_it_fails(world: World) -> None:
-    result = check(world, {}, ("--manifest-path", "elsewhere/Cargo.toml"))
+    result = check(world, {}, "--manifest-path", "elsewhere/Cargo.toml")
     assert (result.status, result.outputs) == (1, "")
     assert "##[error]`cargo metadata` failed\n  error: manifest path `elsewhere" in result.log
 
 
 @needs("cargo")
 def test_the_command_that_check_prints_is_whole(world: World) -> None:
-    names = [f"crate-{number}" for number in range(40)]
+    names = [f"crate-{number}" for number in range(10, 50)]
     for name in names[1:]:
         world.registry.add_to_index(name, "1.0.0")
     folder = world.folder / "@scope/a  folder"
     write_workspace(folder, dict.fromkeys(names, ""))
     write_workspace(world.folder / "checked", {})
-    result = check(world, {}, ("--registry", "local", "--manifest-path", str(folder / "Cargo.toml")))
+    result = check(world, {}, "--manifest-path", str(folder / "Cargo.toml"))
     excluded = " ".join(f"--exclude {name}" for name in names[1:])
     command = f"cargo publish --workspace {excluded} --registry local --manifest-path '{folder}/Cargo.toml'"
     assert result.stdout.endswith(f"\nTo publish what is left:\n  {command}\n")
@@ -2927,7 +3120,7 @@ def test_a_workspace_that_stopped_half_way_is_published_by_running_the_same_step
 
     checked, published = release()
     assert (checked.status, published.status, published.stderr) == (0, 0, "")
-    assert "Nothing is left to publish.\n" in checked.stdout
+    assert "Nothing to publish: all 3 versions are on local." in checked.log
 
 
 # The action and its hook
@@ -3160,7 +3353,7 @@ def test_the_gitlab_job_of_the_recipes_publishes_what_is_left_when_it_is_run_aga
     world.registry.without_publisher.clear()
     assert run_job("2").status == 0
     assert world.registry.published() == ["alpha", "beta"]
-    assert run_job("3").stdout.endswith("Nothing is left to publish.\n")
+    assert "Nothing to publish: all 2 versions are on local." in run_job("3").stderr
 
 
 def messages_of_the_script() -> Iterator[str]:
