@@ -14,8 +14,8 @@ minutes. Three rules carry the file:
    can be run again.
 
 The file needs only Python 3.8 or newer, and is installed by copying it. It reads from top to bottom; the
-command `check`, which handles no token, comes last. Callers may rely on the command line, its exit
-statuses, the access token on stdout, `main` and `post`.
+commands `check` and `publishers`, which get no access token, come last. Callers may rely on the command
+line, its exit statuses, the access token on stdout, `main` and `post`.
 """
 
 from __future__ import annotations
@@ -216,7 +216,7 @@ class Request(NamedTuple):
     method: str
     url: str
     bearer: str = ""
-    body: dict[str, str] | None = None
+    body: dict[str, Any] | None = None
     max_bytes: int = RESPONSE_BYTES  # of the response
 
     @property
@@ -949,7 +949,7 @@ environment:
                         its URL: STAGING_CRATES_IO_ID_TOKEN
   INPUT_URL             the registry's URL, if --url is not given
   CI_JOB_ID             keeps the records of several jobs on one machine apart
-  CARGO_REGISTRY_TOKEN  `post` revokes it if it is a temporary token (cio_tp_...)
+  CARGO_REGISTRY_TOKEN  `post` revokes it if it is temporary (cio_tp_...); `publishers` needs one of your own
   HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE
 
 exit status: 0 for success, 1 for a failure, 2 for a wrong command line
@@ -991,6 +991,20 @@ def parse_arguments(arguments: list[str]) -> tuple[str, Callable[[], None]]:
             " ".join(options.exclude).split(),
         )
     )
+    publishers_parser = commands.add_parser(
+        "publishers", help="show, or add, the trusted publishers of a workspace"
+    )
+    publishers_parser.add_argument("--add", action="store_true", help="add those that are missing")
+    publishers_parser.add_argument(
+        "--repository", metavar="OWNER/NAME", help="default: that of the remote origin"
+    )
+    publishers_parser.add_argument("--workflow", metavar="FILE", help="the name of the workflow file")
+    publishers_parser.add_argument("--environment", metavar="NAME", default="", help="default: none")
+    publishers_parser.add_argument("--gitlab", action="store_true", help="the project is on gitlab.com")
+    publishers_parser.add_argument("--manifest-path", help="the path of the workspace's Cargo.toml")
+    publishers_parser.add_argument("--url", help="the URL of the registry (default: https://crates.io)")
+    publishers_parser.add_argument("--registry", default="crates-io", help="cargo's name for the registry")
+    publishers_parser.set_defaults(run=publishers)
     plugin_parser = commands.add_parser("cargo-plugin")  # not listed: cargo calls it as --cargo-plugin
     plugin_parser.add_argument("--url")
     plugin_parser.set_defaults(run=lambda options: cargo_plugin(options.url))
@@ -1028,11 +1042,14 @@ def run(arguments: list[str]) -> int:
     name, command = parse_arguments(arguments)
     ci = CI() if name == "cargo-plugin" else detect_ci()  # cargo shows what is printed as it is
     cancelled = "Cancelled."
-    if name != "check":
+    if name not in ("check", "publishers"):
         cancelled += " This job's access tokens stay in its record until `post` revokes them."
     signals = [getattr(signal, each) for each in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, each)]
     reasons = dict.fromkeys(signals, cancelled)
-    if sys.platform != "win32":  # which has no alarm: there, the job's own time limit ends what trickles
+    # `publishers` takes as long as its crates take.
+    if (
+        sys.platform != "win32" and name != "publishers"
+    ):  # which has no alarm: there, the job's own time limit ends what trickles
         took_too_long = (
             f"Stopped after {COMMAND_SECONDS} seconds: a server or cargo took too long. Run this again."
         )
@@ -1062,7 +1079,7 @@ PUBLISHED, TO_PUBLISH, TO_CORRECT, NEW, UNKNOWN = "published", "to publish", "to
 
 NOT_CHECKED = """\
 Not checked: whether each crate has a trusted publisher that matches this job. A crate without one stops the
-release at its upload. Add it then, and run the job again: what is published by then is left out."""
+release at its upload. The command `publishers` shows it, on your own machine, and adds what is missing."""
 
 
 class Crate(NamedTuple):
@@ -1392,6 +1409,213 @@ def markdown_table(crates: list[Crate], states: dict[str, str], registry: str) -
             name = f"[{name}]({CRATES_IO}/crates/{crate.name})"
         rows.append(f"| {name} | {crate.version} | {states[crate.name]} |")
     return "\n".join([*rows, "", NOT_CHECKED, "", ""])
+
+
+# The command publishers
+
+
+class PublisherFields(NamedTuple):
+    """How the registry's API names a trusted publisher and its parts."""
+
+    config: str
+    owner: str
+    name: str
+    workflow: str
+
+
+GITHUB = PublisherFields("github_config", "repository_owner", "repository_name", "workflow_filename")
+GITLAB = PublisherFields("gitlab_config", "namespace", "project", "workflow_filepath")
+
+MATCHES, MISSING, ADDED = "matches", "missing", "added"
+
+
+def publishers(options: Any) -> None:
+    """Show which crates of the workspace have the trusted publisher that a release needs, or add it to them.
+
+    Raises AuthError if a crate lacks it at the end.
+    """
+    registry = registry_url(options.url)
+    token = token_of_maintainer(registry)
+    fields = GITLAB if options.gitlab else GITHUB
+    wanted = Publisher(
+        options.repository or repository_of_origin("gitlab.com" if options.gitlab else "github.com"),
+        options.workflow or (".gitlab-ci.yml" if options.gitlab else publishing_workflow()),
+        options.environment,
+    )
+    members = workspace_members(options.manifest_path)
+    crates = [crate.name for crate in choose(members, options.registry, [], [])]
+    print(f"The trusted publisher {wanted}, for {len(crates)} crates on {registry}:\n", flush=True)
+    api = f"{registry}/api/v1/trusted_publishing/{fields.config}s"
+    states = {}
+    for name in crates:
+        try:
+            states[name] = state_of_publishers(publishers_of(name, api, token, fields), wanted)
+        except AuthError as error:
+            states[name] = str(error).replace("\n", ". ")
+        show(name, crates, states)
+    missing = [name for name in crates if states[name].startswith(MISSING)]
+    if options.add and missing:
+        confirm(len(missing))
+        for name in missing:
+            try:
+                add_publisher(name, wanted, api, token, fields)
+                states[name] = ADDED
+            except AuthError as error:
+                states[name] = str(error).replace("\n", ". ")
+            show(name, crates, states)
+        print(flush=True)
+        for name in crates:
+            show(name, crates, states)
+    say(f"When you are done, revoke the token: {registry}/settings/tokens")
+    lacking = [name for name in crates if not states[name].startswith((MATCHES, ADDED))]
+    if lacking:
+        hint = "Correct what is refused, and run this again." if options.add else "Run this again with --add."
+        raise AuthError(f"{len(lacking)} of {len(crates)} crates lack the trusted publisher {wanted}", hint)
+
+
+def show(name: str, crates: list[str], states: dict[str, str]) -> None:
+    """Print a crate and its state."""
+    print(printable(f"{name:{max(map(len, crates))}}  {states[name]}"), flush=True)
+
+
+def token_of_maintainer(registry: str) -> str:
+    """Return the API token in CARGO_REGISTRY_TOKEN. Raises AuthError if it can't be one for this purpose."""
+    token = secret_in("CARGO_REGISTRY_TOKEN")
+    if not token or token.startswith("cio_tp_"):
+        what = "holds a temporary token" if token else "is not set"
+        raise AuthError(
+            f"CARGO_REGISTRY_TOKEN {what}, and `publishers` needs an API token of an owner of the crates",
+            f"Make one at {registry}/settings/tokens/new, with the scope `trusted-publishing`, an expiry\n"
+            "date and these crates. Then, in a shell: read -rs CARGO_REGISTRY_TOKEN; export CARGO_REGISTRY_TOKEN",
+        )
+    return token
+
+
+def git(*arguments: str) -> str:
+    """Return what git prints, or "" if it fails."""
+    import subprocess  # here, since few commands need it
+
+    with contextlib.suppress(OSError):
+        result = subprocess.run(
+            ["git", *arguments], stdin=subprocess.DEVNULL, capture_output=True, check=False
+        )
+        return result.stdout.decode(errors="replace").strip() if result.returncode == 0 else ""
+    return ""
+
+
+def repository_of_origin(host: str) -> str:
+    """Return the repository of the remote origin, as owner/name. Raises AuthError if it isn't on the host."""
+    url = git("remote", "get-url", "origin")
+    found = re.search(rf"(?:^|[/@]){re.escape(host)}[:/](?P<repository>[^\s:]+/[^\s/:]+?)(?:\.git)?/?$", url)
+    if not found:
+        raise AuthError(
+            f"The remote origin is not a repository on {host}", "Name it with --repository OWNER/NAME."
+        )
+    return found["repository"]
+
+
+def publishing_workflow() -> str:
+    """Return the name of the one workflow file that publishes crates. Raises AuthError."""
+    folder = os.path.join(git("rev-parse", "--show-toplevel"), ".github", "workflows")
+    found = []
+    for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
+        if name.endswith((".yml", ".yaml")):
+            with open(os.path.join(folder, name), encoding="utf-8", errors="replace") as file:
+                if re.search(r"uses: *\S*crates-io-auth|cargo publish", file.read()):
+                    found.append(name)
+    if len(found) != 1:
+        which = f"{len(found)} workflow files publish crates: {one_line(', '.join(found))}"
+        raise AuthError(
+            which if found else "No workflow file publishes crates", "Name it with --workflow FILE."
+        )
+    return found[0]
+
+
+def publishers_of(crate: str, api: str, token: str, fields: PublisherFields) -> list[Publisher]:
+    """Return the trusted publishers of a crate. Raises AuthError."""
+    found = []
+    query = f"?crate={urllib.parse.quote(crate)}&per_page=100"
+    while query:
+        response = fetch(Request("GET", api + query, bearer=token), time.monotonic() + REQUESTS_SECONDS)
+        time.sleep(API_PAUSE_SECONDS)
+        configs = find(response.body, f"{fields.config}s")
+        if not response.ok or not isinstance(configs, list):
+            raise publisher_error(response)
+        for config in configs:
+            owner, name, workflow = (find(json.dumps(config), field) for field in fields[1:])
+            environment = find(json.dumps(config), "environment")
+            found.append(Publisher(f"{owner}/{name}", str(workflow), str(environment or "")))
+        query = find(response.body, "meta", "next_page") or ""
+        if not re.fullmatch(r"(\?[A-Za-z0-9._~%=&+-]*)?", str(query)):
+            raise AuthError("the registry's list of trusted publishers goes on at an unusable address")
+    return found
+
+
+def state_of_publishers(found: list[Publisher], wanted: Publisher) -> str:
+    """Return whether the wanted publisher is among those of a crate, and what else there is to know of them.
+
+    crates.io compares repositories and environments without regard to case. A publisher without an
+    environment accepts every environment.
+    """
+
+    def key(publisher: Publisher) -> tuple[str, str, str]:
+        return publisher.repository.lower(), publisher.workflow, publisher.environment.lower()
+
+    others = [publisher for publisher in found if key(publisher) != key(wanted)]
+    state = MATCHES if len(others) < len(found) else MISSING
+    if others:
+        state += "; it also has " if state == MATCHES else "; it has "
+        state += " and ".join(one_line(publisher) for publisher in others)
+    if wanted.environment and key(wanted._replace(environment="")) in map(key, found):
+        state += ". The one without an environment lets jobs in that are not protected: remove it"
+    return state
+
+
+def confirm(count: int) -> None:
+    """Tell what adding does, and ask on a terminal whether to go on. Raises AuthError if not."""
+    say(f"Adding it to {count} crates sends each verified owner of a crate a mail for each crate.")
+    if sys.stdin and sys.stdin.isatty() and input("Go on? [y/N] ").strip().lower() not in ("y", "yes"):
+        raise AuthError("Nothing was added")
+
+
+def add_publisher(crate: str, wanted: Publisher, api: str, token: str, fields: PublisherFields) -> None:
+    """Add a trusted publisher to a crate. Raises AuthError.
+
+    There is only one attempt: the registry would add the same publisher a second time.
+    """
+    owner, _, name = wanted.repository.rpartition("/")
+    config = {
+        "crate": crate,
+        fields.owner: owner,
+        fields.name: name,
+        fields.workflow: wanted.workflow,
+        "environment": wanted.environment or None,
+    }
+    request = Request("POST", api, bearer=token, body={fields.config: config})
+    response = send(request, time.monotonic() + REQUESTS_SECONDS)
+    time.sleep(API_PAUSE_SECONDS)
+    if not response.ok:
+        raise publisher_error(response)
+
+
+def publisher_error(response: Response) -> AuthError:
+    """Return the error for a refusal of the registry, in its own words, with what to do."""
+    detail = response.detail.lower()
+    if response.status == 404:
+        hint = "Publish a first version of it"
+    elif "owner" in detail:
+        hint = "An owner must do this; to belong to a team that owns it isn't enough"
+    elif "email" in detail or "e-mail" in detail:
+        hint = f"Verify your e-mail address in the settings of {response.request.host}"
+    elif "github" in detail:
+        hint = f"Link your GitHub account in the settings of {response.request.host}"
+    elif response.status == 409:
+        hint = "Remove one of its publishers first"
+    elif response.status in (401, 403):
+        hint = "The token needs the scope `trusted-publishing`, for this crate"
+    else:
+        hint = "Run this again"
+    return AuthError(f"refused ({response.problem})", hint)
 
 
 if __name__ == "__main__":

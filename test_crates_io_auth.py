@@ -239,6 +239,8 @@ class FakeRegistry(Fake):
         self.new_crates: set[str] = set()
         self.without_publisher: set[str] = set()
         self.trustpub_only: set[str] = set()
+        self.not_owned: set[str] = set()
+        self.publishers: list[dict[str, Any]] = []
         self.index: dict[str, list[dict[str, object]]] = {}
         self.index_faults: dict[str, Fault] = {}
         self.downloads: dict[str, bytes] = {}
@@ -266,11 +268,11 @@ class FakeRegistry(Fake):
         elif endpoint == ("GET", "/api/v1/me"):
             alive = handler.headers["Authorization"] in self.alive()
             handler.respond(200, {}) if alive else handler.refuse(403, "authentication failed")
-        elif endpoint == ("GET", "/index/config.json") and self.config is not None:
-            handler.respond(200, self.config)
+        elif handler.path.startswith("/api/v1/trusted_publishing/git"):
+            self.manage_publishers(handler)
         elif handler.path.startswith("/index/"):
             self.show_index(handler)
-        elif handler.command == "GET" and handler.path.startswith("/api/v1/crates/"):
+        elif handler.path.startswith("/api/v1/crates/"):
             name = handler.path.rpartition("/")[2]
             handler.respond(200, {"crate": {"name": name, "trustpub_only": name in self.trustpub_only}})
         elif handler.path in self.downloads:
@@ -326,12 +328,43 @@ class FakeRegistry(Fake):
             self.downloads[f"/dl/{name}/{version}/download"] = content
         handler.respond(200, {"warnings": {"invalid_categories": [], "invalid_badges": [], "other": []}})
 
+    def manage_publishers(self, handler: Handler) -> None:
+        """List or add trusted publishers, with the rules of crates.io; a page has two."""
+        path, _, query = handler.path.partition("?")
+        kind = path.rpartition("/")[2]
+        arguments = dict(urllib.parse.parse_qsl(query))
+        body = json.loads(handler.request_read.body or b"{}")
+        config = body.get(kind[:-1], {})
+        crate = config.get("crate") or arguments.get("crate")
+        if handler.headers["Authorization"] not in (ORDINARY_TOKEN, f"Bearer {ORDINARY_TOKEN}"):
+            return handler.refuse(
+                403, "this token does not have the required permissions to perform this action"
+            )
+        if crate in self.new_crates:
+            return handler.refuse(404, f"crate `{crate}` does not exist")
+        if crate in self.not_owned:
+            return handler.refuse(400, "You are not an owner of this crate")
+        with self.lock:
+            configs = [each for each in self.publishers if each["crate"] == crate and each["kind"] == kind]
+            if handler.command == "POST":
+                if len(configs) >= 5:
+                    return handler.refuse(409, "This crate already has the maximum number of configurations")
+                self.publishers.append({"id": len(self.publishers), "kind": kind, **config})
+                return handler.respond(200, {kind[:-1]: self.publishers[-1]})
+            start = int(arguments.get("seek", 0))
+        more = f"?crate={crate}&per_page=2&seek={start + 2}" if len(configs) > start + 2 else None
+        handler.respond(
+            200, {kind: configs[start : start + 2], "meta": {"total": len(configs), "next_page": more}}
+        )
+
     def add_to_index(self, name: str, version: str, **more: object) -> None:
         line = {"name": name, "vers": version, "deps": [], "cksum": "0" * 64, "features": {}, "yanked": False}
         self.index.setdefault(name, []).append({**line, **more})
 
     def show_index(self, handler: Handler) -> None:
         name = handler.path.rpartition("/")[2]
+        if name == "config.json" and self.config is not None:
+            return handler.respond(200, self.config)
         if name in self.index_faults:
             handler.close_connection = True
             return self.index_faults[name](handler)
@@ -3123,6 +3156,246 @@ def test_a_workspace_that_stopped_half_way_is_published_by_running_the_same_step
     assert "Nothing to publish: all 3 versions are on local." in checked.log
 
 
+# The publishers
+
+
+def publishers(world: World, *arguments: str, token: str | None = ORDINARY_TOKEN, **more: Any) -> Result:
+    """Run `publishers` in a workspace of three crates, in a repository of octo on GitHub or GitLab."""
+    folder = world.folder / "workspace"
+    if not folder.exists():
+        write_workspace(folder, {"alpha": "", "beta": "", "gamma": "", "hidden": "publish = false"})
+        (folder / ".github/workflows").mkdir(parents=True)
+        (folder / ".github/workflows/ci.yml").write_text("on: push")
+        (folder / ".github/workflows/release.yml").write_text("  - run: cargo publish")
+        git(folder, "init", "--quiet")
+        git(folder, "remote", "add", "origin", "git@github.com:octo/crate.git")
+    env = world.base(**cargo_environment(world), CARGO_REGISTRY_TOKEN=token)
+    options = ("--url", world.registry.url, "--registry", "local")
+    return world.run("publishers", *options, *arguments, env=env, prelude=NO_PAUSE, cwd=folder, **more)
+
+
+def git(folder: Path, *arguments: str) -> None:
+    subprocess.run(["git", *arguments], cwd=folder, check=True)
+
+
+def give_publisher(world: World, crate: str, **more: object) -> None:
+    """Give a crate a trusted publisher, by default the one that the workspace needs."""
+    parts = {"repository_owner": "octo", "repository_name": "crate", "workflow_filename": "release.yml"}
+    config = {"kind": "github_configs", "crate": crate, "environment": None, **parts, **more}
+    world.registry.publishers.append(config)
+
+
+def created(world: World) -> list[Any]:
+    """Return the bodies of the requests that add a publisher."""
+    return [json.loads(request.body) for request in world.registry.requests if request.method == "POST"]
+
+
+WANTED = "octo/crate, release.yml, environment (none)"
+
+
+@needs("cargo")
+@needs("git")
+def test_publishers_shows_which_crates_have_the_trusted_publisher_and_changes_nothing(world: World) -> None:
+    give_publisher(world, "alpha", repository_owner="Octo", repository_name="CRATE")
+    give_publisher(world, "beta", workflow_filename="publish.yml")
+    give_publisher(world, "beta", environment="x")
+    result = publishers(world)
+    assert result.status == 1
+    assert (
+        world.anonymous(result.stdout)
+        == f"""\
+The trusted publisher {WANTED}, for 3 crates on http://<registry>:
+
+alpha  matches
+beta   missing; it has octo/crate, publish.yml, environment (none) and octo/crate, release.yml, environment x
+gamma  missing
+"""
+    )
+    assert (
+        f"error: 2 of 3 crates lack the trusted publisher {WANTED}\nRun this again with --add.\n"
+        in result.stderr
+    )
+    assert not created(world)
+
+
+@needs("cargo")
+@needs("git")
+def test_publishers_adds_what_is_missing_and_nothing_else(world: World) -> None:
+    give_publisher(world, "alpha")
+    result = publishers(world, "--add")
+    assert result.status == 0
+    assert "Adding it to 2 crates sends each verified owner of a crate a mail" in result.stderr
+    assert result.stdout.endswith("\nalpha  matches\nbeta   added\ngamma  added\n")
+    parts = {"repository_owner": "octo", "repository_name": "crate", "workflow_filename": "release.yml"}
+    assert created(world) == [
+        {"github_config": {"crate": crate, **parts, "environment": None}} for crate in ("beta", "gamma")
+    ]
+    again = publishers(world, "--add")
+    assert (again.status, len(created(world))) == (0, 2)
+    assert f"When you are done, revoke the token: {world.registry.url}/settings/tokens\n" in result.stderr
+    assert ORDINARY_TOKEN not in result.stdout + result.stderr
+
+
+@needs("cargo")
+@needs("git")
+def test_publishers_reads_all_pages_of_a_long_list(world: World) -> None:
+    for crate in ("alpha", "beta", "gamma"):
+        for number in range(4):
+            give_publisher(world, crate, workflow_filename=f"{number}.yml")
+        give_publisher(world, crate)
+    assert publishers(world).status == 0
+
+
+@needs("cargo")
+@needs("git")
+def test_with_an_environment_the_match_is_exact_and_one_without_is_named(world: World) -> None:
+    give_publisher(world, "alpha", environment="RELEASE")
+    give_publisher(world, "beta")
+    for environment in ("release", None):
+        give_publisher(world, "gamma", environment=environment)
+    result = publishers(world, "--environment", "release")
+    has = f"has {WANTED}. The one without an environment lets jobs in that are not protected: remove it\n"
+    assert result.stdout.endswith(f"alpha  matches\nbeta   missing; it {has}gamma  matches; it also {has}")
+
+
+@needs("cargo")
+@needs("git")
+def test_one_refusal_stops_no_other_and_says_what_to_do(world: World) -> None:
+    world.registry.new_crates = {"alpha"}
+    world.registry.not_owned = {"beta"}
+    for number in range(5):
+        give_publisher(world, "gamma", workflow_filename=f"{number}.yml")
+    result = publishers(world, "--add")
+    assert result.status == 1
+    *_, alpha, beta, gamma = result.stdout.splitlines()
+    assert alpha == "alpha  refused (HTTP 404: crate `alpha` does not exist). Publish a first version of it"
+    assert beta.startswith(
+        "beta   refused (HTTP 400: You are not an owner of this crate). An owner must do this; to"
+    )
+    assert gamma.startswith("gamma  refused (HTTP 409: This crate already has the maximum number")
+    assert gamma.endswith("). Remove one of its publishers first")
+
+
+@needs("cargo")
+@needs("git")
+@pytest.mark.parametrize(
+    ("detail", "hint"),
+    [
+        (
+            "You must verify your email address to create a Trusted Publishing config",
+            "Verify your e-mail address",
+        ),
+        ("Your account is not linked to a GitHub account", "Link your GitHub account"),
+    ],
+    ids=["e-mail", "GitHub account"],
+)
+def test_what_an_owner_has_to_do_first_is_said(world: World, detail: str, hint: str) -> None:
+    for crate in ("alpha", "beta"):
+        give_publisher(world, crate)
+    world.registry.faults = [None, None, None, refuse(403, detail)]
+    result = publishers(world, "--add")
+    assert f"gamma  refused (HTTP 403: {detail}). {hint} in the settings of 127.0.0.1\n" in result.stdout
+
+
+@needs("cargo")
+@needs("git")
+def test_a_lost_response_to_an_addition_is_not_repeated(world: World) -> None:
+    for crate in ("alpha", "beta"):
+        give_publisher(world, crate)
+    world.registry.faults = [None, None, None, lose_response]
+    assert publishers(world, "--add").status == 1
+    assert len(created(world)) == 1
+    assert publishers(world, "--add").status == 0
+    assert len(created(world)) == 1
+
+
+@pytest.mark.parametrize(
+    ("token", "what"),
+    [
+        pytest.param(None, "is not set", id="no token"),
+        pytest.param(
+            "cio_tp_0000000000000000000000000000000w", "holds a temporary token", id="temporary token"
+        ),
+    ],
+)
+@needs("git")
+def test_publishers_says_how_to_make_the_token_that_it_needs(
+    world: World, token: str | None, what: str
+) -> None:
+    result = publishers(world, token=token)
+    assert result.status == 1
+    assert f"error: CARGO_REGISTRY_TOKEN {what}, and `publishers` needs an API token" in result.stderr
+    assert (
+        f"Make one at {world.registry.url}/settings/tokens/new, with the scope `trusted-publishing`"
+        in result.stderr
+    )
+    assert not world.registry.requests
+
+
+@needs("cargo")
+@needs("git")
+def test_a_token_without_the_scope_is_told_so_and_never_shown(world: World) -> None:
+    result = publishers(world, token="cioATokenWithoutTheScope")
+    assert result.stdout.count("The token needs the scope `trusted-publishing`, for this crate\n") == 3
+    assert "cioATokenWithoutTheScope" not in result.stdout + result.stderr
+
+
+@needs("cargo")
+@needs("git")
+def test_on_gitlab_project_and_ci_file_make_the_publisher(world: World) -> None:
+    publishers(world)
+    git(world.folder / "workspace", "remote", "set-url", "origin", "https://gitlab.com/group/sub/crate")
+    world.registry.requests.clear()
+    assert publishers(world, "--gitlab", "--add", "--environment", "release").status == 0
+    config = {"namespace": "group/sub", "project": "crate", "workflow_filepath": ".gitlab-ci.yml"}
+    expected = {"crate": "alpha", **config, "environment": "release"}
+    assert created(world)[0] == {"gitlab_config": expected}
+    assert world.registry.requests[0].path.startswith(
+        "/api/v1/trusted_publishing/gitlab_configs?crate=alpha&"
+    )
+
+
+@needs("cargo")
+@needs("git")
+def test_what_publishers_can_t_find_out_it_asks_for(world: World) -> None:
+    publishers(world)
+    (world.folder / "workspace/.github/workflows/ci.yml").write_text("uses: x/crates-io-auth@v1")
+    result = publishers(world)
+    assert (
+        "error: 2 workflow files publish crates: ci.yml, release.yml\nName it with --workflow FILE.\n"
+        in result.stderr
+    )
+    git(
+        world.folder / "workspace",
+        "remote",
+        "set-url",
+        "origin",
+        "https://github.com.evil.example/octo/crate",
+    )
+    result = publishers(world, "--workflow", "x.yml")
+    assert (
+        "error: The remote origin is not a repository on github.com\nName it with --repository"
+        in result.stderr
+    )
+    result = publishers(world, "--workflow", "x.yml", "--repository", "a/b")
+    assert result.stdout.startswith("The trusted publisher a/b, x.yml, environment (none), for 3 crates")
+
+
+@on_posix
+@needs("cargo")
+@needs("git")
+@pytest.mark.parametrize(("answer", "count"), [("y", 3), ("", 0)], ids=["yes", "no"])
+def test_on_a_terminal_publishers_asks_once_before_it_adds(world: World, answer: str, count: int) -> None:
+    controller, terminal = os.openpty()
+    os.write(controller, f"{answer}\n".encode())
+    result = publishers(world, "--add", stdin=terminal)
+    os.close(terminal)
+    os.close(controller)
+    assert result.stdout.count("Go on? [y/N]") == 1
+    assert len(created(world)) == count
+    assert ("Nothing was added" in result.stderr) is (count == 0)
+
+
 # The action and its hook
 
 
@@ -3570,7 +3843,7 @@ A fake GitHub and a fake registry listen at {url}
 A step of a GitHub job:
   export GITHUB_ACTIONS=true RUNNER_TEMP={folder}
   export GITHUB_OUTPUT={folder}/output GITHUB_ENV={folder}/env
-  export GITHUB_STATE={folder}/state GITHUB_STEP_SUMMARY={folder}/summary
+  export GITHUB_STEP_SUMMARY={folder}/summary
   export ACTIONS_ID_TOKEN_REQUEST_URL='{url}/identity?api-version=2.0'
   export ACTIONS_ID_TOKEN_REQUEST_TOKEN={request_token}
   export INPUT_URL={url}
@@ -3583,6 +3856,9 @@ A user of cargo, in either of them, for `cargo publish --registry local`:
   export CARGO_REGISTRIES_LOCAL_INDEX=sparse+{url}/index/
   export CARGO_REGISTRIES_LOCAL_CREDENTIAL_PROVIDER={script}
 
+A maintainer in a workspace, for `python3 {script} publishers --url {url}` (and --add):
+  export CARGO_REGISTRY_TOKEN={ordinary_token}
+
 How many access tokens are alive:
   curl {url}/tokens
 """
@@ -3594,10 +3870,11 @@ def serve(port: int, new_crates: list[str], without_publisher: list[str]) -> int
     fakes.new_crates.update(new_crates)
     fakes.without_publisher.update(without_publisher)
     folder = tempfile.mkdtemp(prefix="crates-io-auth-job-")
-    for name in ("output", "env", "state", "summary"):
+    for name in ("output", "env", "summary"):
         Path(folder, name).touch()
     settings = {"url": fakes.url, "variable": variable_of(fakes.audience), "folder": folder}
-    print(SETTINGS.format(**settings, request_token=REQUEST_TOKEN, script=SCRIPT), flush=True)
+    tokens = {"request_token": REQUEST_TOKEN, "ordinary_token": ORDINARY_TOKEN}
+    print(SETTINGS.format(**settings, **tokens, script=SCRIPT), flush=True)
     threading.Event().wait()
     return 0
 
