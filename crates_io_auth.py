@@ -543,10 +543,11 @@ class CI:
         """Return where the record of this job is. Raises AuthError."""
         # Not tempfile.gettempdir, which avoids a full disk: `post` must look where `main` wrote.
         temporary = os.environ.get("TMPDIR") or os.environ.get("TEMP") or "/tmp"
-        user = "" if sys.platform == "win32" else f"-{os.geteuid()}"
         job = os.environ.get("CI_JOB_ID", "")  # GitLab sets it
         name = hashlib.sha256(os.fsencode(job)).hexdigest()[:32] if job else "no-job-id"
-        return os.path.join(absolute_path("TMPDIR (or TEMP)", temporary), f"crates-io-auth{user}-{name}")
+        if sys.platform != "win32":  # where each user has a temporary folder
+            name = f"{os.geteuid()}-{name}"
+        return os.path.join(absolute_path("TMPDIR (or TEMP)", temporary), f"crates-io-auth-{name}")
 
     def hand_over(self, token: str) -> None:
         """Give an access token to the later commands of the job. Raises AuthError or OSError."""
@@ -823,12 +824,11 @@ def set_up_cargo(ci: GitHubActions, registry: str, cargo_registry: str) -> None:
         )
     ci.endpoint()  # fail now if the permission is missing
     folder = os.path.dirname(ci.record_path())
-    # cargo splits the variable at blanks, and the runner ends it at a line break.
-    if sys.platform == "win32" or not folder.isprintable() or " " in folder:
-        raise AuthError(
-            f"credential-provider doesn't work here: RUNNER_TEMP is {one_line(folder)}",
-            "It needs Linux or macOS, and a path without blanks. Use the output `token` instead.",
-        )
+    command = [sys.executable, "-I", "-S", os.path.abspath(__file__), "--cargo-plugin", "--url", registry]
+    problem = launcher_problem(folder, command)
+    if problem:
+        hint = "Use the output `token` instead, or move the runner, Python or the action to another folder."
+        raise AuthError(f"credential-provider doesn't work here: {problem}", hint)
     prefix = variable_prefix(cargo_registry)
     if os.environ.get(f"{prefix}_TOKEN"):
         ci.annotate(
@@ -836,14 +836,32 @@ def set_up_cargo(ci: GitHubActions, registry: str, cargo_registry: str) -> None:
             f"{prefix}_TOKEN is set, but cargo ignores it: it gets its tokens from the credential provider\n"
             "Remove the variable: every build script can read it.",
         )
-    descriptor, launcher = tempfile.mkstemp(prefix="crates-io-auth-for-cargo-", dir=folder)
-    command = [sys.executable, "-I", "-S", os.path.abspath(__file__), "--cargo-plugin", "--url", registry]
-    with open(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
-        file.write("#!/bin/sh\nexec " + " ".join(map(shlex.quote, command)) + "\n")
+    if sys.platform == "win32":
+        # Without cmd.exe's %*, so that nothing which cargo passes is parsed again.
+        text = "@" + " ".join(f'"{word}"' for word in command).replace("%", "%%") + "\r\n"
+    else:
+        text = f"#!/bin/sh\nexec {' '.join(map(shlex.quote, command))}\n"
+    suffix = ".cmd" if sys.platform == "win32" else ""
+    descriptor, launcher = tempfile.mkstemp(suffix, "crates-io-auth-for-cargo-", folder)
+    with open(descriptor, "wb") as file:
+        file.write(os.fsencode(text))
     os.chmod(launcher, 0o700)
     ci.append("GITHUB_ENV", f"{prefix}_CREDENTIAL_PROVIDER={launcher}\n")
     say(f"From now on, cargo gets its tokens from crates-io-auth: {prefix}_CREDENTIAL_PROVIDER is set.")
     say("They are revoked when the job ends.")
+
+
+def launcher_problem(folder: str, command: list[str]) -> str:
+    """Return why cargo could not start a launcher in a folder, or "" if it can."""
+    # cargo splits the variable with its path at blanks, and the runner ends that at a line break.
+    if not folder.isprintable() or " " in folder:
+        return f"the path of RUNNER_TEMP has a blank, {one_line(folder)}"
+    # cmd.exe replaces %NAME% in the launcher's path, and reads its text in a code page of its own.
+    if sys.platform == "win32" and "%" in folder:
+        return f"the path of RUNNER_TEMP has a %, {one_line(folder)}"
+    if sys.platform == "win32" and not "".join(command).isascii():
+        return f"the path of Python or of the action has letters outside ASCII, {one_line(' '.join(command))}"
+    return ""
 
 
 def cargo_plugin(url: str | None) -> None:
@@ -1044,7 +1062,9 @@ def run(arguments: list[str]) -> int:
     cancelled = "Cancelled."
     if name not in ("check", "publishers"):
         cancelled += " This job's access tokens stay in its record until `post` revokes them."
-    signals = [getattr(signal, each) for each in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, each)]
+    signals = [
+        getattr(signal, each) for each in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, each)
+    ]
     reasons = dict.fromkeys(signals, cancelled)
     # `publishers` takes as long as its crates take.
     if (
@@ -1163,25 +1183,30 @@ def check(manifest_path: str | None, registry: str, chosen: list[str], excluded:
         ci.annotate("warning", f"Nothing to publish: {there} {name}. If you meant to release, bump them.")
 
 
+def run_program(*command: str) -> Any:
+    """Run a program to its end, and return its subprocess.CompletedProcess. Raises OSError."""
+    import subprocess  # here, since getting a token needs none
+
+    # Windows would look in the current folder first, which is the workspace.
+    os.environ["NODEFAULTCURRENTDIRECTORYINEXEPATH"] = "1"
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+
+
 def workspace_members(manifest_path: str | None) -> list[Crate]:
     """Return the members of the workspace, sorted by name. Raises AuthError."""
-    import subprocess  # here, since no other command needs it
-
     command = ["cargo", "metadata", "--no-deps", "--format-version=1"]
     if manifest_path:
         command.append(f"--manifest-path={manifest_path}")
     try:
-        cargo = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=True)
-    except subprocess.CalledProcessError as error:
-        output = [one_line(line) for line in error.stderr.decode(errors="replace").split("\n") if line]
-        raise AuthError(
-            "`cargo metadata` failed", "Fix what cargo reports, and run this again.", output[:20]
-        ) from None
+        cargo = run_program(*command)
     except OSError as error:
         raise AuthError(
             f"Couldn't run cargo: {one_line(error)}",
-            "`check` asks it for the workspace's crates. Install it, or correct PATH, and run this again.",
+            "It knows the workspace's crates. Install it, or correct PATH, and run this again.",
         ) from None
+    if cargo.returncode:
+        output = [one_line(line) for line in cargo.stderr.decode(errors="replace").split("\n") if line]
+        raise AuthError("`cargo metadata` failed", "Fix what cargo reports, and run this again.", output[:20])
     packages = sorted(json.loads(cargo.stdout)["packages"], key=lambda package: package["name"])
     by_folder = {os.path.dirname(package["manifest_path"]): package["name"] for package in packages}
     members = []
@@ -1485,20 +1510,16 @@ def token_of_maintainer(registry: str) -> str:
         what = "holds a temporary token" if token else "is not set"
         raise AuthError(
             f"CARGO_REGISTRY_TOKEN {what}, and `publishers` needs an API token of an owner of the crates",
-            f"Make one at {registry}/settings/tokens/new, with the scope `trusted-publishing`, an expiry\n"
-            "date and these crates. Then, in a shell: read -rs CARGO_REGISTRY_TOKEN; export CARGO_REGISTRY_TOKEN",
+            f"Make one at {registry}/settings/tokens/new: scope `trusted-publishing`, an expiry date,\n"
+            "these crates. Then, in a shell: read -rs CARGO_REGISTRY_TOKEN; export CARGO_REGISTRY_TOKEN",
         )
     return token
 
 
 def git(*arguments: str) -> str:
     """Return what git prints, or "" if it fails."""
-    import subprocess  # here, since few commands need it
-
     with contextlib.suppress(OSError):
-        result = subprocess.run(
-            ["git", *arguments], stdin=subprocess.DEVNULL, capture_output=True, check=False
-        )
+        result = run_program("git", *arguments)
         return result.stdout.decode(errors="replace").strip() if result.returncode == 0 else ""
     return ""
 

@@ -804,6 +804,7 @@ def needs(program: str) -> Any:
 
 
 on_posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has none of it")
+on_windows = pytest.mark.skipif(sys.platform != "win32", reason="it is about cmd.exe")
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="it needs /dev/full or /proc")
 
 each_signal = pytest.mark.parametrize(
@@ -1034,7 +1035,7 @@ def assert_kept_for_post(world: World, result: Result, env: dict[str, str]) -> N
             "##[error]Can't use the variable GITHUB_OUTPUT: output is a relative path",
             id="relative",
         ),
-        pytest.param("{folder}/missing", "No such file or directory: '<folder>/missing'", id="missing"),
+        pytest.param("{folder}/missing", "No such file or directory: '", id="missing"),
         pytest.param("/dev/full", "No space left on device", id="full", marks=on_linux),
     ],
 )
@@ -1087,7 +1088,7 @@ def test_a_token_that_can_t_be_masked_is_not_handed_over_and_stays_in_the_record
             "##[error]Can't use the variable RUNNER_TEMP: runner temp is a relative path",
             id="relative",
         ),
-        pytest.param("{folder}/missing", "<folder>", id="missing"),
+        pytest.param("{folder}/missing", "isn't usable: ", id="missing"),
     ],
 )
 def test_a_step_that_can_t_record_a_token_fails_before_it_asks_for_one(
@@ -1287,18 +1288,18 @@ def test_an_identity_token_of_a_variable_is_checked_before_it_is_sent(
 @pytest.mark.parametrize(
     "claims",
     [
-        pytest.param({}, id="one of several audiences"),
-        pytest.param({"exp": time.time() - 30}, id="expired within the skew of two clocks"),
-        pytest.param({"exp": "soon"}, id="odd expiry"),
-        pytest.param({"environment": {}, "project_path": []}, id="odd publisher"),
+        pytest.param(dict, id="one of several audiences"),
+        pytest.param(lambda: {"exp": time.time() - 30}, id="expired within the skew of two clocks"),
+        pytest.param(lambda: {"exp": "soon"}, id="odd expiry"),
+        pytest.param(lambda: {"environment": {}, "project_path": []}, id="odd publisher"),
     ],
 )
 def test_an_identity_token_that_the_registry_may_accept_is_sent(
-    world: World, claims: dict[str, object]
+    world: World, claims: Callable[[], dict[str, object]]
 ) -> None:
     world.registry.faults = [refuse(400, "It was sent")]
-    claims = {**world.github.gitlab_claims, "aud": ["sts", world.registry.audience], **claims}
-    token = world.github.issue(world.registry.audience, **claims)
+    all_claims = {**world.github.gitlab_claims, "aud": ["sts", world.registry.audience], **claims()}
+    token = world.github.issue(world.registry.audience, **all_claims)
     assert "It was sent" in world.run(env=world.on_gitlab(**{world.variable(): token})).stderr
 
 
@@ -2207,6 +2208,7 @@ def cargo_environment(world: World) -> dict[str, str | None]:
     return {
         "HOME": os.environ.get("HOME"),
         "RUSTUP_HOME": os.environ.get("RUSTUP_HOME"),
+        "USERPROFILE": os.environ.get("USERPROFILE"),
         "CARGO_HOME": str(world.folder / "cargo"),
         "CARGO_REGISTRIES_LOCAL_INDEX": f"sparse+{world.registry.url}/index/",
         "CARGO_TERM_COLOR": "never",
@@ -2363,13 +2365,12 @@ def set_up_provider(world: World, **changes: str | None) -> Result:
     return world.run(env=world.on_github(**{"INPUT_CREDENTIAL_PROVIDER": "true", **changes}))
 
 
-@on_posix
 @pytest.mark.parametrize(
     ("registry", "folder", "prefix"),
     [
         pytest.param(None, "temp", "CARGO_REGISTRY", id="crates.io"),
         pytest.param("my-registry", "témp", "CARGO_REGISTRIES_MY_REGISTRY", id="another"),
-        pytest.param("a\nB=c", "temp", "CARGO_REGISTRIES_A_B_C", id="not a name"),
+        pytest.param("a b=c", "temp", "CARGO_REGISTRIES_A_B_C", id="not a name"),
     ],
 )
 def test_cargo_s_variables_are_named_after_its_name_of_the_registry(
@@ -2383,10 +2384,11 @@ def test_cargo_s_variables_are_named_after_its_name_of_the_registry(
         assert result.status == 0
         assert f"##[warning]{prefix}_TOKEN is set, but cargo ignores it" in result.log
     variables = (world.folder / "env").read_text(encoding="utf-8")
-    launcher = f"^{prefix}_CREDENTIAL_PROVIDER=({re.escape(str(temp))}/.+)$"
+    launcher = f"^{prefix}_CREDENTIAL_PROVIDER=({re.escape(str(temp) + os.sep)}.+)$"
     launchers = re.findall(launcher, variables, re.MULTILINE)
     assert len(set(launchers)) == len(variables.splitlines()) == 2
-    assert {stat.S_IMODE(os.stat(launcher).st_mode) for launcher in launchers} == {0o700}
+    if sys.platform != "win32":
+        assert {stat.S_IMODE(os.stat(launcher).st_mode) for launcher in launchers} == {0o700}
 
 
 @pytest.mark.parametrize(
@@ -2397,6 +2399,7 @@ def test_cargo_s_variables_are_named_after_its_name_of_the_registry(
         pytest.param({"ACTIONS_ID_TOKEN_REQUEST_TOKEN": ""}, "temp", "Missing permission", id="permission"),
         pytest.param({}, "te mp", "credential-provider doesn't work here", id="blank"),
         pytest.param({}, "te\nB=c", "credential-provider doesn't work here", id="line break", marks=on_posix),
+        pytest.param({}, "te%mp", "credential-provider doesn't work here", id="percent", marks=on_windows),
     ],
 )
 def test_what_can_t_work_with_cargo_is_said_by_the_action_before_anything_is_requested(
@@ -2427,6 +2430,46 @@ def test_the_launcher_works_from_any_path_for_its_url_and_runs_no_code_of_the_wo
     token = ask(world, hostile, about(world), launcher)["Ok"]["token"]
     assert token in world.registry.alive()
     assert not (world.folder / "was-here").exists()
+
+
+@on_windows
+def test_the_launcher_for_windows_is_one_line_that_passes_nothing_on(world: World) -> None:
+    folder = world.folder / "a %PATH% (b)"
+    folder.mkdir()
+    shutil.copy(SCRIPT, folder)
+    temp = world.folder / "temp"
+    temp.mkdir()
+    env = world.on_github(RUNNER_TEMP=str(temp), INPUT_CREDENTIAL_PROVIDER="true", INPUT_REGISTRY="local")
+    command = [sys.executable, "-I", "-S", str(folder / SCRIPT.name)]
+    assert world.run_command(command, env).status == 0
+    (launcher,) = temp.glob("crates-io-auth-for-cargo-*.cmd")
+    words = [
+        sys.executable,
+        "-I",
+        "-S",
+        str(folder / SCRIPT.name),
+        "--cargo-plugin",
+        "--url",
+        world.registry.url,
+    ]
+    line = "@" + " ".join(f'"{word}"' for word in words).replace("%", "%%") + "\r\n"
+    assert launcher.read_bytes() == line.encode()
+
+
+@needs("cargo")
+def test_cargo_publishes_with_the_launcher_on_every_system(world: World) -> None:
+    write_workspace(world.folder / "workspace", {"alpha": "", "beta": ""})
+    (world.folder / "temp").mkdir()
+    job = {**cargo_environment(world), "RUNNER_TEMP": str(world.folder / "temp")}
+    assert set_up_provider(world, INPUT_REGISTRY="local", **job).status == 0
+    variable, _, launcher = (world.folder / "env").read_text(encoding="utf-8").rstrip("\n").partition("=")
+    env = world.on_github(**job, **{variable: launcher})
+    publish = ["cargo", "publish", "--registry", "local", "--allow-dirty", "--no-verify", "--workspace"]
+    result = world.run_command(publish, env, cwd=world.folder / "workspace")
+    assert result.status == 0, result
+    assert world.registry.published() == ["alpha", "beta"]
+    assert world.run("post", env=env).status == 0
+    assert not world.registry.alive()
 
 
 # The provider: cargo's protocol
@@ -3326,8 +3369,7 @@ def test_publishers_says_how_to_make_the_token_that_it_needs(
     assert result.status == 1
     assert f"error: CARGO_REGISTRY_TOKEN {what}, and `publishers` needs an API token" in result.stderr
     assert (
-        f"Make one at {world.registry.url}/settings/tokens/new, with the scope `trusted-publishing`"
-        in result.stderr
+        f"Make one at {world.registry.url}/settings/tokens/new: scope `trusted-publishing`" in result.stderr
     )
     assert not world.registry.requests
 
@@ -3781,7 +3823,7 @@ def demo() -> int:
     print("A fake GitHub and a fake registry listen on this machine. Nothing else is contacted.\n")
     scenes = [scene_of_an_output]
     if sys.platform == "win32":
-        print("The second scene is left out: credential-provider needs Linux or macOS.\n")
+        print("The second scene is left out: its build scripts need a shell of Linux or macOS.\n")
     elif not shutil.which("cargo"):
         print("The second scene is left out: it needs cargo, and there is none in PATH.\n")
     else:
