@@ -788,6 +788,14 @@ def post() -> None:
             "It expires by itself, on crates.io after 30 minutes. `crates_io_auth.py post` can be run again.",
             problems,
         )
+    for issued in tokens:
+        overdue = time.time() - issued.issued_at - LIFETIME_SECONDS
+        if issued.issued_at and overdue > 0:
+            say(
+                f"An access token had expired {overdue / 60:.0f} minutes before. If an upload failed with "
+                "`Invalid authentication token`, this is why.\n"
+                "With `credential-provider: true`, cargo gets a new one in time."
+            )
     if is_missing and ci.has_post_step:
         raise AuthError(
             f"The record of this job, {one_line(record.path)}, is missing",
@@ -954,23 +962,27 @@ def token_for_upload(ci: CI, record: Record, registry: str, deadline: float, cra
         record.add(issued)
         age = "new"
     say(f"Access token for {one_line(crate)}: {age}")
+    ci.summarize(f"- crates-io-auth: access token for `{one_line(crate)}`, {age}\n")
     return issued.token
 
 
 # The command line
 
 EPILOG = """\
-The default command is `main`. cargo can use this file as a credential provider, too.
-
 environment:
-  CRATES_IO_ID_TOKEN    the identity token, outside GitHub Actions. For another registry the name follows from
-                        its URL: STAGING_CRATES_IO_ID_TOKEN
   INPUT_URL             the registry's URL, if --url is not given
-  CI_JOB_ID             keeps the records of several jobs on one machine apart
-  CARGO_REGISTRY_TOKEN  `post` revokes it if it is temporary (cio_tp_...); `publishers` needs one of your own
+  CRATES_IO_ID_TOKEN    main: the identity token, outside GitHub Actions. For another registry the name follows
+                        from its URL: STAGING_CRATES_IO_ID_TOKEN
+  CARGO_REGISTRY_TOKEN  post: revoked, too, if it is a temporary token (cio_tp_...)
+                        publishers: an API token of an owner of the crates (scope `trusted-publishing`)
+  CI_JOB_ID             main, post: keeps the records of several jobs on one machine apart
+  TMPDIR, TEMP          main, post: where the record is, outside GitHub Actions
+  CARGO_REGISTRIES_<NAME>_INDEX
+                        check: the index of a registry other than crates-io, as sparse+https://host/path/
   HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE
 
-exit status: 0 for success, 1 for a failure, 2 for a wrong command line
+exit status: 0 for success; 1 for a failure, for `check` if something would stop the release, for `publishers`
+if a crate lacks the trusted publisher; 2 for a wrong command line
 """
 
 
@@ -988,12 +1000,17 @@ def parse_arguments(arguments: list[str]) -> tuple[str, Callable[[], None]]:
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", metavar="command", required=True)
-    main_parser = commands.add_parser("main", help="get an access token and hand it over (the default)")
+
+    def add_command(name: str, description: str) -> argparse.ArgumentParser:
+        formatter = argparse.RawDescriptionHelpFormatter
+        return commands.add_parser(name, help=description, epilog=EPILOG, formatter_class=formatter)
+
+    main_parser = add_command("main", "get an access token and hand it over (the default)")
     main_parser.add_argument("--url", help="the URL of the registry (default: https://crates.io)")
     main_parser.set_defaults(run=lambda options: main(options.url))
-    post_parser = commands.add_parser("post", help="revoke the access tokens of this job")
+    post_parser = add_command("post", "revoke the access tokens of this job")
     post_parser.set_defaults(run=lambda options: post())
-    check_parser = commands.add_parser("check", help="show what of a workspace can be published")
+    check_parser = add_command("check", "show what of a workspace can be published")
     check_parser.add_argument("--manifest-path", help="the path of the workspace's Cargo.toml")
     check_parser.add_argument("--registry", default="crates-io", help="cargo's name for the registry")
     for option, crates in (
@@ -1009,9 +1026,7 @@ def parse_arguments(arguments: list[str]) -> tuple[str, Callable[[], None]]:
             " ".join(options.exclude).split(),
         )
     )
-    publishers_parser = commands.add_parser(
-        "publishers", help="show, or add, the trusted publishers of a workspace"
-    )
+    publishers_parser = add_command("publishers", "show, or add, the trusted publishers of a workspace")
     publishers_parser.add_argument("--add", action="store_true", help="add those that are missing")
     publishers_parser.add_argument(
         "--repository", metavar="OWNER/NAME", help="default: that of the remote origin"

@@ -239,6 +239,8 @@ class FakeRegistry(Fake):
         self.new_crates: set[str] = set()
         self.without_publisher: set[str] = set()
         self.trustpub_only: set[str] = set()
+        self.refusal = ""
+        self.expired = False
         self.not_owned: set[str] = set()
         self.publishers: list[dict[str, Any]] = []
         self.index: dict[str, list[dict[str, object]]] = {}
@@ -288,6 +290,8 @@ class FakeRegistry(Fake):
         with self.lock:
             if claims["aud"] != self.audience:
                 return handler.refuse(400, "Failed to decode JWT")
+            if self.refusal:
+                return handler.refuse(400, self.refusal)
             if claims["jti"] in self.used_identity_tokens:
                 return handler.refuse(400, "JWT has already been used")
             self.used_identity_tokens.add(claims["jti"])
@@ -305,8 +309,8 @@ class FakeRegistry(Fake):
 
     def publish(self, handler: Handler) -> None:
         ordinary = handler.headers["Authorization"] == ORDINARY_TOKEN
-        if not ordinary and handler.headers["Authorization"] not in self.alive():
-            return handler.refuse(403, "authentication failed")
+        if not ordinary and (self.expired or handler.headers["Authorization"] not in self.alive()):
+            return handler.refuse(403, "Invalid authentication token")
         body = handler.request_read.body
         (size,) = struct.unpack_from("<I", body)
         crate = json.loads(body[4 : 4 + size])
@@ -818,6 +822,23 @@ each_signal = pytest.mark.parametrize(
 
 
 # The command line
+
+
+@pytest.mark.parametrize(
+    ("command", "variable"),
+    [
+        ("main", "CRATES_IO_ID_TOKEN"),
+        ("post", "CARGO_REGISTRY_TOKEN"),
+        ("check", "CARGO_REGISTRIES_<NAME>_INDEX"),
+        ("publishers", "CARGO_REGISTRY_TOKEN"),
+    ],
+)
+def test_the_help_of_a_command_lists_the_variables_that_it_reads(
+    world: World, command: str, variable: str
+) -> None:
+    result = world.run(command, "--help", env=world.base())
+    assert (result.status, result.stderr) == (0, "")
+    assert re.search(rf"(?ms)^environment:\n.*^  {variable}\s.*{command}: ", result.stdout)
 
 
 @pytest.mark.parametrize("option", ["--help", "--version"])
@@ -1845,7 +1866,7 @@ def test_files_that_can_t_be_read_are_told_and_the_others_are_revoked(world: Wor
     (world.record() / "folder.json").mkdir()
     result = world.run("post", env=world.on_github())
     assert result.status == 0
-    told = re.findall(r"^crates-io-auth: Skipped .*/(.+)\.json, which", result.log, flags=re.MULTILINE)
+    told = re.findall(r"^crates-io-auth: Skipped .*[/\\](.+)\.json, which", result.log, flags=re.MULTILINE)
     assert sorted(told) == sorted([*DAMAGES, "folder"])
     assert result.log.endswith("\ncrates-io-auth: Revoked 2 access tokens.\n")
     assert not world.registry.alive()
@@ -1973,6 +1994,17 @@ def test_post_revokes_each_token_at_the_registry_that_issued_it(world: World, ot
     assert result.log == "crates-io-auth: Revoked 3 access tokens.\n"
     assert sorted(world.registry.revoked) == sorted(world.registry.access_tokens)
     assert other_world.registry.revoked == other_world.registry.access_tokens
+
+
+def test_post_says_how_long_ago_a_token_has_expired_and_what_that_explains(world: World) -> None:
+    world.hold_tokens(1, issued_at=time.time() - 42 * 60)
+    world.hold_tokens(1, issued_at=time.time() - 29 * 60)
+    result = world.run("post", env=world.on_github())
+    assert result.status == 0
+    assert result.log.count("An access token had expired ") == 1
+    assert (
+        "had expired 12 minutes before. If an upload failed with `Invalid authentication token`" in result.log
+    )
 
 
 def test_a_token_of_the_environment_that_is_in_the_record_too_is_revoked_once(world: World) -> None:
@@ -2508,6 +2540,15 @@ def test_an_upload_gets_a_token_that_cargo_does_not_keep(world: World) -> None:
     assert response == {"kind": "get", "token": token, "cache": "never", "operation_independent": False}
 
 
+def test_each_upload_leaves_a_line_in_the_summary_of_its_step(world: World) -> None:
+    for name in ("alpha", "beta"):
+        ask(world, world.on_github(), about(world, name=name, vers="0.1.0"))
+    assert (world.folder / "summary").read_text() == (
+        "- crates-io-auth: access token for `alpha 0.1.0`, new\n"
+        "- crates-io-auth: access token for `beta 0.1.0`, reused, 0 min old\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("minutes", "fields", "reused"),
     [(24, {}, True), (25, {}, False), (-1, {}, False), (0, {"registry": "http://127.0.0.1:1"}, False)],
@@ -2816,7 +2857,9 @@ Run this again when that is mended.
     assert "| `beta` | 1.0.0 | new |\n" in result.summary
 
 
+@on_posix
 @needs("cargo")
+@needs("bash")
 def test_the_command_for_a_new_crate_publishes_it_after_what_it_depends_on(
     world: World, project: Project
 ) -> None:
@@ -3147,7 +3190,8 @@ def test_the_command_that_check_prints_is_whole(world: World) -> None:
     write_workspace(world.folder / "checked", {})
     result = check(world, {}, "--manifest-path", str(folder / "Cargo.toml"))
     excluded = " ".join(f"--exclude {name}" for name in names[1:])
-    command = f"cargo publish --workspace {excluded} --registry local --manifest-path '{folder}/Cargo.toml'"
+    manifest = shlex.quote(str(folder / "Cargo.toml"))
+    command = f"cargo publish --workspace {excluded} --registry local --manifest-path {manifest}"
     assert result.stdout.endswith(f"\nTo publish what is left:\n  {command}\n")
 
 
@@ -3782,6 +3826,32 @@ def test_the_served_fakes_refuse_the_crates_that_they_are_told_to(
     assert get(f"{served.url}/dl/alpha/0.1.0/download")[0] == 200
 
 
+@pytest.mark.parametrize(
+    ("option", "reason"),
+    [
+        (["--refuse", "publisher"], "No Trusted Publishing config found for repository `octo/crate`."),
+        (["--refuse", "workflow"], "Expected workflow filenames: `publish.yml`"),
+        (["--refuse", "environment"], "Expected environments: `production`"),
+    ],
+    ids=["publisher", "workflow", "environment"],
+)
+@on_posix
+@needs("bash")
+def test_the_served_fakes_refuse_an_exchange_if_they_are_told_to(
+    world: World, option: list[str], reason: str
+) -> None:
+    command = [sys.executable, str(Path(__file__).resolve()), "serve", "0", *option]
+    process = world.start_command(command, world.base())
+    settings = read_until(process.popen.stdout, "/tokens\n")
+    result = pasted(world, settings, "A step of a GitHub job", RUN)
+    assert result.status == 1
+    assert "127.0.0.1 refused the identity token: HTTP 400: " in result.stderr
+    assert reason in result.stderr
+    assert (
+        "This job needs the trusted publisher octo/crate, release.yml, environment release." in result.stderr
+    )
+
+
 def run_demo(world: World, **changes: str | None) -> Result:
     return world.run_command([sys.executable, str(Path(__file__).resolve())], world.base(**changes))
 
@@ -3901,16 +3971,31 @@ A user of cargo, in either of them, for `cargo publish --registry local`:
 A maintainer in a workspace, for `python3 {script} publishers --url {url}` (and --add):
   export CARGO_REGISTRY_TOKEN={ordinary_token}
 
+Then, in a workspace whose crates depend on each other with `registry = "local"`:
+  python3 {script}; cargo publish --registry local; python3 {script} post
+
 How many access tokens are alive:
   curl {url}/tokens
 """
 
 
-def serve(port: int, new_crates: list[str], without_publisher: list[str]) -> int:
+# What crates.io says to an identity token that it refuses.
+REFUSALS = {
+    "publisher": "No Trusted Publishing config found for repository `octo/crate`.",
+    "workflow": "The Trusted Publishing config for repository `octo/crate` does not match the workflow "
+    "filename `release.yml` in the JWT. Expected workflow filenames: `publish.yml`",
+    "environment": "The Trusted Publishing config for repository `octo/crate` does not match the environment "
+    "`release` in the JWT. Expected environments: `production`",
+}
+
+
+def serve(options: argparse.Namespace) -> int:
     """Be GitHub and a registry until killed."""
-    fakes = FakeGitHubAndRegistry(port)
-    fakes.new_crates.update(new_crates)
-    fakes.without_publisher.update(without_publisher)
+    fakes = FakeGitHubAndRegistry(options.port)
+    fakes.new_crates.update(options.new)
+    fakes.without_publisher.update(options.no_publisher)
+    fakes.refusal = REFUSALS.get(options.refuse, "")
+    fakes.expired = options.expired
     folder = tempfile.mkdtemp(prefix="crates-io-auth-job-")
     for name in ("output", "env", "summary"):
         Path(folder, name).touch()
@@ -3933,13 +4018,15 @@ def run_without_pytest(arguments: list[str]) -> int:
     serve_parser.add_argument(
         "--no-publisher", action="append", default=[], metavar="CRATE", help="has no trusted publisher"
     )
+    serve_parser.add_argument("--refuse", choices=REFUSALS, help="refuse every exchange because of its ...")
+    serve_parser.add_argument("--expired", action="store_true", help="issue tokens that have expired")
     examples_parser = commands.add_parser("examples", help="write the documentation's YAML into files")
     examples_parser.add_argument("folder", type=Path)
     options = parser.parse_args(arguments)
     if options.command == "examples":
         return write_examples(options.folder)
     if options.command == "serve":
-        return serve(options.port, options.new, options.no_publisher)
+        return serve(options)
     return demo()
 
 
