@@ -971,8 +971,8 @@ def token_for_upload(ci: CI, record: Record, registry: str, deadline: float, cra
 EPILOG = """\
 environment:
   INPUT_URL             the registry's URL, if --url is not given
-  CRATES_IO_ID_TOKEN    main: the identity token, outside GitHub Actions. For another registry the name follows
-                        from its URL: STAGING_CRATES_IO_ID_TOKEN
+  CRATES_IO_ID_TOKEN    main: the identity token, outside GitHub Actions. That of another registry is named
+                        after its URL: STAGING_CRATES_IO_ID_TOKEN
   CARGO_REGISTRY_TOKEN  post: revoked, too, if it is a temporary token (cio_tp_...)
                         publishers: an API token of an owner of the crates (scope `trusted-publishing`)
   CI_JOB_ID             main, post: keeps the records of several jobs on one machine apart
