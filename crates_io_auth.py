@@ -29,7 +29,6 @@ import io
 import json
 import os
 import re
-import shlex
 import signal
 import ssl
 import stat
@@ -825,6 +824,8 @@ def set_up_cargo(ci: GitHubActions, registry: str, cargo_registry: str) -> None:
 
     Writes a launcher, since cargo can't pass options to Python. Raises AuthError or OSError.
     """
+    import shlex  # here, since getting a token needs none
+
     if (registry == CRATES_IO) != (cargo_registry == "crates-io"):
         raise AuthError(
             f"The inputs url ({registry}) and registry ({one_line(cargo_registry)}) contradict each other",
@@ -1117,6 +1118,9 @@ Not checked: whether each crate has a trusted publisher that matches this job. A
 release at its upload. The command `publishers` shows it, on your own machine, and adds what is missing."""
 
 
+NOT_THERE = "it is not on the registry, and has `publish = false` or is left out here"
+
+
 class Crate(NamedTuple):
     """A member of the workspace."""
 
@@ -1124,6 +1128,10 @@ class Crate(NamedTuple):
     version: str
     package: dict[str, Any]  # as `cargo metadata` describes it
     needs: dict[str, bool]  # the members it depends on, when it is published, and whether for its tests alone
+
+    def may_go_to(self, registry: str) -> bool:
+        """Whether `publish` in Cargo.toml allows a registry."""
+        return self.package["publish"] is None or registry in self.package["publish"]
 
     @property
     def is_private(self) -> bool:
@@ -1151,19 +1159,20 @@ def check(manifest_path: str | None, registry: str, chosen: list[str], excluded:
     ci = detect_ci()
     members = workspace_members(manifest_path)
     crates = choose(members, registry, chosen, excluded)
-    needed = {name for crate in crates for name in crate.needs}
-    asked = [*crates, *(member for member in members if member.is_private and member.name in needed)]
+    needed = {name for crate in crates for name in crate.needs} - {crate.name for crate in crates}
+    outside = [member for member in members if member.name in needed and member.may_go_to(registry)]
+    outside += [member for member in members if member.name in needed and member.is_private]
     entries: dict[str, list[Any]] = {}
     reasons: dict[str, str] = {}
     index_error = None
     try:
-        api, entries, reasons = read_index(index_url(registry), asked, deadline)
+        api, entries, reasons = read_index(index_url(registry), [*crates, *outside], deadline)
     except AuthError as error:  # raised below, after all that can be told without the index
         index_error = error
     states = {crate.name: state_of(crate, entries.get(crate.name)) for crate in crates}
     left = [crate for crate in crates if states[crate.name] != PUBLISHED]
     new = [crate.name for crate in left if states[crate.name] == NEW]
-    missing = {crate.name for crate in asked if crate.is_private and not entries.get(crate.name)}
+    missing = {crate.name for crate in outside if entries.get(crate.name) == []}
     for crate, flaws in flaws_of(left, entries, missing):
         states[crate.name] = TO_CORRECT
         manifest = one_line(os.path.relpath(crate.package["manifest_path"]))
@@ -1184,18 +1193,18 @@ def check(manifest_path: str | None, registry: str, chosen: list[str], excluded:
     if new:
         ci.annotate("error", about_new_crates(new, left, api, command, deadline))
     problems = [
-        f"{crate.name} {crate.version}: {reasons.get(crate.name, states[crate.name])}"
-        for crate in left
-        if states[crate.name] != TO_PUBLISH
+        f"{crate.name} {crate.version}: {reasons.get(crate.name) or states[crate.name]}"
+        for crate in [*left, *outside]
+        if crate.name in reasons or states.get(crate.name, TO_PUBLISH) != TO_PUBLISH
     ]
     if problems:
-        raise AuthError("Stopped before any upload", "Run this again when that is mended.", problems)
+        raise AuthError("Stopped before any upload", "Run this again when that is done.", problems)
     if left:
         print(f"\n{NOT_CHECKED}\n\nTo publish what is left:\n  {command}", flush=True)
     else:
-        there = f"all {len(crates)} versions are on" if crates else "no crate may go to"
         name = "crates.io" if registry == "crates-io" else one_line(registry)
-        ci.annotate("warning", f"Nothing to publish: {there} {name}. If you meant to release, bump them.")
+        there = f"all {len(crates)} versions are on {name}. If you meant to release, bump them."
+        ci.annotate("warning", f"Nothing to publish: {there if crates else f'no crate may go to {name}.'}")
 
 
 def run_program(*command: str) -> Any:
@@ -1230,7 +1239,7 @@ def workspace_members(manifest_path: str | None) -> list[Crate]:
         for dependency in package["dependencies"]:
             name = by_folder.get(dependency.get("path"), package["name"])
             is_dev = dependency["kind"] == "dev"
-            # cargo leaves out a dev-dependency without a version, and lets a crate depend on itself.
+            # cargo leaves out a dev-dependency without a version. A crate may depend on itself for its tests.
             if name != package["name"] and (not is_dev or dependency["req"] != "*"):
                 needs[name] = is_dev and needs.get(name, True)
         members.append(Crate(package["name"], package["version"], package, needs))
@@ -1249,10 +1258,7 @@ def choose(members: list[Crate], registry: str, chosen: list[str], excluded: lis
             "Correct --package and --exclude, or the inputs `packages` and `exclude`.",
         )
     crates = [
-        member
-        for member in members
-        if (member.package["publish"] is None or registry in member.package["publish"])
-        and (member.name in chosen or not chosen)
+        member for member in members if member.may_go_to(registry) and (member.name in chosen or not chosen)
     ]
     return [crate for crate in crates if crate.name not in excluded]
 
@@ -1262,14 +1268,14 @@ def flaws_of(
 ) -> Iterator[tuple[Crate, list[str]]]:
     """Return the crates that can't be published as they are, with what has to be corrected in each manifest.
 
-    `missing` are the members with `publish = false` that the registry doesn't have.
+    `missing` are the members that the registry doesn't have, and that are not to be published either.
     """
     cycles = cycles_among(crates)
     for crate in crates:
         flaws = [
             *metadata_flaws(crate.package, entries.get(crate.name, [])),
             *dependency_flaws(crate.package["dependencies"]),
-            *(f"dependency {name}: it has `publish = false`" for name in crate.needs if name in missing),
+            *(f"dependency {name}: {NOT_THERE}" for name in crate.needs if name in missing),
             *cycles[crate.name],
         ]
         if flaws:
@@ -1355,12 +1361,14 @@ def about_new_crates(new: list[str], left: list[Crate], api: str, command: str, 
     `api` is the URL of the registry, which tells anybody whether a crate accepts trusted publishing alone.
     """
     strict = []
-    for crate in [crate for crate in left if crate.name not in new][:20]:  # as many as take 20 seconds
-        with contextlib.suppress(AuthError):
-            response = fetch(Request("GET", f"{api}/api/v1/crates/{crate.name}"), deadline)
-            if find(response.body, "crate", "trustpub_only") is True:
-                strict.append(crate.name)
-        time.sleep(API_PAUSE_SECONDS)
+    until = min(deadline, time.monotonic() + 20)  # for a hint that is nice to have
+    for crate in [crate for crate in left if crate.name not in new]:
+        if time.monotonic() < until:
+            with contextlib.suppress(AuthError):
+                response = send(Request("GET", f"{api}/api/v1/crates/{crate.name}"), until)
+                if find(response.body, "crate", "trustpub_only") is True:
+                    strict.append(crate.name)
+            time.sleep(API_PAUSE_SECONDS)
     message = f"""\
 {len(new)} of {len(left)} crates are new, and a trusted publisher can't create a crate: {", ".join(new)}
 If one isn't meant for the registry, write `publish = false` into its Cargo.toml, commit, and push.
@@ -1434,6 +1442,8 @@ def state_of(crate: Crate, entries: list[Any] | None) -> str:
 
 def publish_command(exclude: str, registry: str, manifest_path: str | None) -> str:
     """Return the command that publishes what is left."""
+    import shlex  # here, since getting a token needs none
+
     command = f"cargo publish --workspace {exclude} --registry {shlex.quote(registry)}".replace("  ", " ")
     if manifest_path:
         command += f" --manifest-path {shlex.quote(manifest_path)}"
@@ -1474,17 +1484,20 @@ def publishers(options: Any) -> None:
 
     Raises AuthError if a crate lacks it at the end.
     """
-    registry = registry_url(options.url)
+    registry = registry_url(options.url or CRATES_IO)
     token = token_of_maintainer(registry)
+    folder = os.path.dirname(options.manifest_path or "") or "."
     fields = GITLAB if options.gitlab else GITHUB
     wanted = Publisher(
-        options.repository or repository_of_origin("gitlab.com" if options.gitlab else "github.com"),
-        options.workflow or (".gitlab-ci.yml" if options.gitlab else publishing_workflow()),
+        options.repository or repository_of_origin(folder, "gitlab.com" if options.gitlab else "github.com"),
+        options.workflow or (".gitlab-ci.yml" if options.gitlab else publishing_workflow(folder)),
         options.environment,
     )
     members = workspace_members(options.manifest_path)
     crates = [crate.name for crate in choose(members, options.registry, [], [])]
-    print(f"The trusted publisher {wanted}, for {len(crates)} crates on {registry}:\n", flush=True)
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)+(?<!\.git)", wanted.repository, re.ASCII):
+        raise AuthError(f"{one_line(wanted.repository)} is not a repository", "Write it as OWNER/NAME.")
+    print(printable(f"The trusted publisher {wanted}, for {len(crates)} crates on {registry}:\n"), flush=True)
     api = f"{registry}/api/v1/trusted_publishing/{fields.config}s"
     states = {}
     for name in crates:
@@ -1510,7 +1523,9 @@ def publishers(options: Any) -> None:
     lacking = [name for name in crates if not states[name].startswith((MATCHES, ADDED))]
     if lacking:
         hint = "Correct what is refused, and run this again." if options.add else "Run this again with --add."
-        raise AuthError(f"{len(lacking)} of {len(crates)} crates lack the trusted publisher {wanted}", hint)
+        raise AuthError(
+            f"{len(lacking)} of {len(crates)} crates don't have the trusted publisher {wanted}", hint
+        )
 
 
 def show(name: str, crates: list[str], states: dict[str, str]) -> None:
@@ -1539,26 +1554,32 @@ def git(*arguments: str) -> str:
     return ""
 
 
-def repository_of_origin(host: str) -> str:
+def repository_of_origin(folder: str, host: str) -> str:
     """Return the repository of the remote origin, as owner/name. Raises AuthError if it isn't on the host."""
-    url = git("remote", "get-url", "origin")
-    found = re.search(rf"(?:^|[/@]){re.escape(host)}[:/](?P<repository>[^\s:]+/[^\s/:]+?)(?:\.git)?/?$", url)
+    url = git("-C", folder, "remote", "get-url", "origin")
+    scheme_and_user = r"(https://|ssh://)?([^@/]*@)?"
+    found = re.fullmatch(rf"{scheme_and_user}{re.escape(host)}(:[0-9]+/|:|/)([^:]+?)(\.git)?/?", url)
     if not found:
         raise AuthError(
             f"The remote origin is not a repository on {host}", "Name it with --repository OWNER/NAME."
         )
-    return found["repository"]
+    return found[4]
 
 
-def publishing_workflow() -> str:
-    """Return the name of the one workflow file that publishes crates. Raises AuthError."""
-    folder = os.path.join(git("rev-parse", "--show-toplevel"), ".github", "workflows")
+def publishing_workflow(folder: str) -> str:
+    """Return the name of the one workflow file that may publish crates. Raises AuthError.
+
+    A reusable one is none: the workflow that calls it counts.
+    """
+    workflows = os.path.join(git("-C", folder, "rev-parse", "--show-toplevel"), ".github", "workflows")
     found = []
-    for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
+    for name in sorted(os.listdir(workflows)) if os.path.isdir(workflows) else []:
         if name.endswith((".yml", ".yaml")):
-            with open(os.path.join(folder, name), encoding="utf-8", errors="replace") as file:
-                if re.search(r"uses: *\S*crates-io-auth|cargo publish", file.read()):
-                    found.append(name)
+            with open(os.path.join(workflows, name), encoding="utf-8", errors="replace") as file:
+                text = file.read()
+            is_reusable = "workflow_call" in text and not re.search("push|release|workflow_dispatch", text)
+            if re.search(r"uses: *\S*crates-io-auth|cargo publish(?!.*--dry-run)", text) and not is_reusable:
+                found.append(name)
     if len(found) != 1:
         which = f"{len(found)} workflow files publish crates: {one_line(', '.join(found))}"
         raise AuthError(
@@ -1578,9 +1599,8 @@ def publishers_of(crate: str, api: str, token: str, fields: PublisherFields) -> 
         if not response.ok or not isinstance(configs, list):
             raise publisher_error(response)
         for config in configs:
-            owner, name, workflow = (find(json.dumps(config), field) for field in fields[1:])
-            environment = find(json.dumps(config), "environment")
-            found.append(Publisher(f"{owner}/{name}", str(workflow), str(environment or "")))
+            repository = f"{config[fields.owner]}/{config[fields.name]}"
+            found.append(Publisher(repository, config[fields.workflow], config["environment"] or ""))
         query = find(response.body, "meta", "next_page") or ""
         if not re.fullmatch(r"(\?[A-Za-z0-9._~%=&+-]*)?", str(query)):
             raise AuthError("the registry's list of trusted publishers goes on at an unusable address")
@@ -1604,14 +1624,21 @@ def state_of_publishers(found: list[Publisher], wanted: Publisher) -> str:
         state += " and ".join(one_line(publisher) for publisher in others)
     if wanted.environment and key(wanted._replace(environment="")) in map(key, found):
         state += ". The one without an environment lets jobs in that are not protected: remove it"
+    protected = [other for other in others if key(other._replace(environment="")) == key(wanted)]
+    if state.startswith(MISSING) and protected:
+        state += (
+            f". If your job has this environment, pass --environment {one_line(protected[0].environment)}"
+        )
     return state
 
 
 def confirm(count: int) -> None:
     """Tell what adding does, and ask on a terminal whether to go on. Raises AuthError if not."""
     say(f"Adding it to {count} crates sends each verified owner of a crate a mail for each crate.")
-    if sys.stdin and sys.stdin.isatty() and input("Go on? [y/N] ").strip().lower() not in ("y", "yes"):
-        raise AuthError("Nothing was added")
+    if sys.stdin and sys.stdin.isatty():
+        print("Go on? [y/N] ", end="", flush=True)
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            raise AuthError("Nothing was added")
 
 
 def add_publisher(crate: str, wanted: Publisher, api: str, token: str, fields: PublisherFields) -> None:
@@ -1639,18 +1666,18 @@ def publisher_error(response: Response) -> AuthError:
     detail = response.detail.lower()
     if response.status == 404:
         hint = "Publish a first version of it"
-    elif "owner" in detail:
+    elif response.status == 409:
+        hint = "Remove one of its publishers first"
+    elif "not an owner" in detail:
         hint = "An owner must do this; to belong to a team that owns it isn't enough"
     elif "email" in detail or "e-mail" in detail:
         hint = f"Verify your e-mail address in the settings of {response.request.host}"
-    elif "github" in detail:
+    elif "github account" in detail:
         hint = f"Link your GitHub account in the settings of {response.request.host}"
-    elif response.status == 409:
-        hint = "Remove one of its publishers first"
     elif response.status in (401, 403):
         hint = "The token needs the scope `trusted-publishing`, for this crate"
     else:
-        hint = "Run this again"
+        hint = "Correct it, and run this again"
     return AuthError(f"refused ({response.problem})", hint)
 
 

@@ -352,7 +352,9 @@ class FakeRegistry(Fake):
             configs = [each for each in self.publishers if each["crate"] == crate and each["kind"] == kind]
             if handler.command == "POST":
                 if len(configs) >= 5:
-                    return handler.refuse(409, "This crate already has the maximum number of configurations")
+                    return handler.refuse(
+                        409, "This crate already has the maximum number of GitHub configurations"
+                    )
                 self.publishers.append({"id": len(self.publishers), "kind": kind, **config})
                 return handler.respond(200, {kind[:-1]: self.publishers[-1]})
             start = int(arguments.get("seek", 0))
@@ -2851,7 +2853,7 @@ run this again. Or publish all 2 crates with such a token, from this commit on y
   cargo publish --workspace --exclude gamma --registry local
 ##[error]Stopped before any upload
   beta 1.0.0: new
-Run this again when that is mended.
+Run this again when that is done.
 """
     )
     assert "| `beta` | 1.0.0 | new |\n" in result.summary
@@ -2900,7 +2902,7 @@ FLAWS = {
     ),
     "private": (
         f'{METADATA}[dependencies]\nhidden = {{ path = "../hidden", version = "1" }}',
-        "dependency hidden: it has `publish = false`",
+        "dependency hidden: it is not on the registry, and has `publish = false` or is left out here",
     ),
     "dev cycle": (
         f'{METADATA}[dev-dependencies]\ngamma = {{ path = "../gamma", version = "1" }}',
@@ -3024,6 +3026,23 @@ def test_check_looks_at_the_chosen_crates_alone(
     assert [line.split()[0] for line in result.stdout.partition("\n\n")[0].splitlines()] == chosen
     left_out = [name for name in ("alpha", "beta", "gamma") if name not in chosen]
     assert result.outputs.startswith(f"exclude={' '.join(f'--exclude {name}' for name in left_out)}\n")
+
+
+@needs("cargo")
+def test_check_says_if_a_crate_that_is_left_out_is_needed_and_not_on_the_registry(world: World) -> None:
+    on_alpha = '[dependencies]\nalpha = { path = "../alpha", version = "1" }'
+    crates = {"alpha": "", "beta": on_alpha}
+    assert check(world, crates, "--exclude", "alpha").status == 0
+    world.registry.new_crates = {"alpha"}
+    result = check(world, crates, "-p", "beta")
+    assert result.status == 1
+    assert "  dependency alpha: it is not on the registry, and has `publish = false` or is left" in result.log
+    world.registry.index_faults = {"alpha": respond(403)}
+    result = check(world, crates, "-p", "beta")
+    assert result.log.endswith(
+        "##[error]Stopped before any upload\n  alpha 1.0.0: the index gave no usable response (HTTP 403)\n"
+        "Run this again when that is done.\n"
+    )
 
 
 @needs("cargo")
@@ -3294,12 +3313,13 @@ def test_publishers_shows_which_crates_have_the_trusted_publisher_and_changes_no
 The trusted publisher {WANTED}, for 3 crates on http://<registry>:
 
 alpha  matches
-beta   missing; it has octo/crate, publish.yml, environment (none) and octo/crate, release.yml, environment x
+beta   missing; it has octo/crate, publish.yml, environment (none) and octo/crate, release.yml, environment x\
+. If your job has this environment, pass --environment x
 gamma  missing
 """
     )
     assert (
-        f"error: 2 of 3 crates lack the trusted publisher {WANTED}\nRun this again with --add.\n"
+        f"error: 2 of 3 crates don't have the trusted publisher {WANTED}\nRun this again with --add.\n"
         in result.stderr
     )
     assert not created(world)
@@ -3351,7 +3371,7 @@ def test_one_refusal_stops_no_other_and_says_what_to_do(world: World) -> None:
     world.registry.new_crates = {"alpha"}
     world.registry.not_owned = {"beta"}
     for number in range(5):
-        give_publisher(world, "gamma", workflow_filename=f"{number}.yml")
+        give_publisher(world, "gamma", workflow_filename=f"{number}.yml", environment="x")
     result = publishers(world, "--add")
     assert result.status == 1
     *_, alpha, beta, gamma = result.stdout.splitlines()
@@ -3445,26 +3465,38 @@ def test_on_gitlab_project_and_ci_file_make_the_publisher(world: World) -> None:
 @needs("git")
 def test_what_publishers_can_t_find_out_it_asks_for(world: World) -> None:
     publishers(world)
-    (world.folder / "workspace/.github/workflows/ci.yml").write_text("uses: x/crates-io-auth@v1")
+    workflows = world.folder / "workspace/.github/workflows"
+    (workflows / "reusable.yml").write_text("on: workflow_call\n - uses: x/crates-io-auth@v1")
+    (workflows / "test.yml").write_text("  - run: cargo publish --workspace --dry-run")
+    assert publishers(world).stdout.startswith(f"The trusted publisher {WANTED}")
+    (workflows / "ci.yml").write_text("uses: x/crates-io-auth@v1")
     result = publishers(world)
-    assert (
-        "error: 2 workflow files publish crates: ci.yml, release.yml\nName it with --workflow FILE.\n"
-        in result.stderr
-    )
-    git(
-        world.folder / "workspace",
-        "remote",
-        "set-url",
-        "origin",
-        "https://github.com.evil.example/octo/crate",
-    )
-    result = publishers(world, "--workflow", "x.yml")
-    assert (
-        "error: The remote origin is not a repository on github.com\nName it with --repository"
-        in result.stderr
-    )
+    assert "error: 2 workflow files publish crates: ci.yml, release.yml\nName it with" in result.stderr
+    result = publishers(world, "--workflow", "x.yml", "--repository", "a/b.git")
+    assert "error: a/b.git is not a repository\n" in result.stderr
     result = publishers(world, "--workflow", "x.yml", "--repository", "a/b")
     assert result.stdout.startswith("The trusted publisher a/b, x.yml, environment (none), for 3 crates")
+
+
+@needs("cargo")
+@needs("git")
+@pytest.mark.parametrize(
+    ("url", "is_known"),
+    [
+        ("git@github.com:octo/crate.git", True),
+        ("https://token@github.com/octo/crate", True),
+        ("ssh://git@github.com:22/octo/crate.git/", True),
+        ("https://github.com.evil.example/octo/crate", False),
+        ("https://gitea.example/github.com/octo/crate", False),
+        ("/srv/github.com/octo/crate", False),
+    ],
+)
+def test_the_repository_is_that_of_an_origin_on_github(world: World, url: str, is_known: bool) -> None:
+    publishers(world)
+    git(world.folder / "workspace", "remote", "set-url", "origin", url)
+    result = publishers(world)
+    assert result.stdout.startswith(f"The trusted publisher {WANTED}") is is_known
+    assert ("error: The remote origin is not a repository on github.com\n" in result.stderr) is not is_known
 
 
 @on_posix
