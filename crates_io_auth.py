@@ -601,7 +601,7 @@ class GitHubActions(CI):
             )
         raise AuthError(
             "Missing permission: id-token: write",
-            "Add it to this job in the workflow file, commit, and push. (*Re-run* would use the old file.)\n"
+            "Add it to this job, commit, and push a new tag: *Re-run* uses the old workflow file.\n"
             "  permissions:\n    contents: read # unlisted permissions become none\n    id-token: write\n"
             "If this job is in a reusable workflow, the job that calls it needs this as well.",
         )
@@ -705,7 +705,7 @@ def refusal(response: Response, claims: dict[str, Any], registry: str) -> AuthEr
         hint = (
             f"This job needs the trusted publisher {publisher_of(claims)}.\n"
             f"Add it at {registry}/crates/<crate>/settings, and run the job again.\n"
-            "Or correct the workflow, commit, and push. A first version must be published with an API token."
+            "Or correct the workflow, commit, and push a new tag. Publish a first version with an API token."
         )
         if claims.get("job_workflow_ref") not in (None, claims.get("workflow_ref")):
             hint += "\nThe job is in a reusable workflow: register the file name of the calling workflow."
@@ -947,6 +947,7 @@ def preflight(ci: CI, record: Record, registry: str, deadline: float) -> None:
     else:
         issued, publisher = exchange(ci, registry, deadline)
         say(f"Preflight: {registry} issues tokens for the crates with the trusted publisher {publisher}.")
+        say("If an upload fails with `not valid for crate`, add it to that crate, and run this again.")
         try:
             revoke(issued, deadline)
         except AuthError as error:
@@ -1033,7 +1034,7 @@ def parse_arguments(arguments: list[str]) -> tuple[str, Callable[[], None]]:
         "--repository", metavar="OWNER/NAME", help="default: that of the remote origin"
     )
     publishers_parser.add_argument("--workflow", metavar="FILE", help="the name of the workflow file")
-    publishers_parser.add_argument("--environment", metavar="NAME", default="", help="default: none")
+    publishers_parser.add_argument("--environment", metavar="NAME", help="default: none")
     publishers_parser.add_argument("--gitlab", action="store_true", help="the project is on gitlab.com")
     publishers_parser.add_argument("--manifest-path", help="the path of the workspace's Cargo.toml")
     publishers_parser.add_argument("--url", help="the URL of the registry (default: https://crates.io)")
@@ -1115,8 +1116,11 @@ PUBLISHED, TO_PUBLISH, TO_CORRECT, NEW, UNKNOWN = "published", "to publish", "to
 
 NOT_CHECKED = """\
 Not checked: whether each crate has a trusted publisher that matches this job. A crate without one stops the
-release at its upload. The command `publishers` shows it, on your own machine, and adds what is missing."""
+release with "access token is not valid for crate". Add it then in the settings of the crate, and run the job
+again. The command `publishers`, on your own machine, shows beforehand which crates lack it, and adds it."""
 
+AFTER_A_STOP = """\
+If you change a file, commit it and push a new tag. If the cause was on the registry, run this again."""
 
 NOT_THERE = "it is not on the registry, and has `publish = false` or is left out here"
 
@@ -1176,7 +1180,7 @@ def check(manifest_path: str | None, registry: str, chosen: list[str], excluded:
     for crate, flaws in flaws_of(left, entries, missing):
         states[crate.name] = TO_CORRECT
         manifest = one_line(os.path.relpath(crate.package["manifest_path"]))
-        message = f"{crate.name} can't be published as it is. Correct {manifest}, commit, and push:"
+        message = f"{crate.name} can't be published as it is. Correct {manifest}, commit, and push a new tag:"
         ci.annotate("error", "\n  ".join([message, *flaws]))
     if index_error:
         raise index_error
@@ -1198,7 +1202,7 @@ def check(manifest_path: str | None, registry: str, chosen: list[str], excluded:
         if crate.name in reasons or states.get(crate.name, TO_PUBLISH) != TO_PUBLISH
     ]
     if problems:
-        raise AuthError("Stopped before any upload", "Run this again when that is done.", problems)
+        raise AuthError("Stopped before any upload", AFTER_A_STOP, problems)
     if left:
         print(f"\n{NOT_CHECKED}\n\nTo publish what is left:\n  {command}", flush=True)
     else:
@@ -1312,7 +1316,7 @@ def dependency_flaws(dependencies: list[dict[str, Any]]) -> Iterator[str]:
         if dependency["req"] == "*" and not is_local:
             yield f'dependency {name}: crates.io takes no version "*", write the one that you need'
         elif dependency["req"] == "*" and dependency["kind"] != "dev":
-            yield f'dependency {name}: add `version = "…"` beside its path or its git repository'
+            yield f'dependency {name}: write `version = "…"`, not `*`, beside its path or its git repository'
 
 
 def cycles_among(crates: list[Crate]) -> dict[str, list[str]]:
@@ -1371,9 +1375,9 @@ def about_new_crates(new: list[str], left: list[Crate], api: str, command: str, 
             time.sleep(API_PAUSE_SECONDS)
     message = f"""\
 {len(new)} of {len(left)} crates are new, and a trusted publisher can't create a crate: {", ".join(new)}
-If one isn't meant for the registry, write `publish = false` into its Cargo.toml, commit, and push.
-Otherwise publish an empty first version of it with an ordinary API token, add its trusted publisher, and
-run this again. Or publish all {len(left)} crates with such a token, from this commit on your own machine:
+If one isn't meant for the registry, write `publish = false` into its Cargo.toml, commit, and push a new tag.
+Otherwise publish an empty version 0.0.0 of it with an ordinary API token, add its trusted publisher, and run
+this again. Or publish all {len(left)} crates with such a token, from this commit on your own machine:
   {command}"""
     if strict:
         message += f"\nThese accept no ordinary token until their settings allow it: {', '.join(strict)}"
@@ -1488,10 +1492,13 @@ def publishers(options: Any) -> None:
     token = token_of_maintainer(registry)
     folder = os.path.dirname(options.manifest_path or "") or "."
     fields = GITLAB if options.gitlab else GITHUB
+    workflow = options.workflow or (".gitlab-ci.yml" if options.gitlab else publishing_workflow(folder))
+    if options.environment is None and not options.gitlab:
+        check_environment(folder, workflow)
     wanted = Publisher(
         options.repository or repository_of_origin(folder, "gitlab.com" if options.gitlab else "github.com"),
-        options.workflow or (".gitlab-ci.yml" if options.gitlab else publishing_workflow(folder)),
-        options.environment,
+        workflow,
+        options.environment or "",
     )
     members = workspace_members(options.manifest_path)
     crates = [crate.name for crate in choose(members, options.registry, [], [])]
@@ -1566,26 +1573,42 @@ def repository_of_origin(folder: str, host: str) -> str:
     return found[4]
 
 
+def workflow_texts(folder: str) -> dict[str, str]:
+    """Return the name and the text of each workflow file of the repository that a folder is in."""
+    workflows = os.path.join(git("-C", folder, "rev-parse", "--show-toplevel"), ".github", "workflows")
+    texts = {}
+    for name in sorted(os.listdir(workflows)) if os.path.isdir(workflows) else []:
+        if name.endswith((".yml", ".yaml")):
+            with open(os.path.join(workflows, name), encoding="utf-8", errors="replace") as file:
+                texts[name] = file.read()
+    return texts
+
+
 def publishing_workflow(folder: str) -> str:
     """Return the name of the one workflow file that may publish crates. Raises AuthError.
 
     A reusable one is none: the workflow that calls it counts.
     """
-    workflows = os.path.join(git("-C", folder, "rev-parse", "--show-toplevel"), ".github", "workflows")
     found = []
-    for name in sorted(os.listdir(workflows)) if os.path.isdir(workflows) else []:
-        if name.endswith((".yml", ".yaml")):
-            with open(os.path.join(workflows, name), encoding="utf-8", errors="replace") as file:
-                text = file.read()
-            is_reusable = "workflow_call" in text and not re.search("push|release|workflow_dispatch", text)
-            if re.search(r"uses: *\S*crates-io-auth|cargo publish(?!.*--dry-run)", text) and not is_reusable:
-                found.append(name)
+    for name, text in workflow_texts(folder).items():
+        is_reusable = "workflow_call" in text and not re.search("push|release|workflow_dispatch", text)
+        if re.search(r"uses: *\S*crates-io-auth|cargo publish(?!.*--dry-run)", text) and not is_reusable:
+            found.append(name)
     if len(found) != 1:
         which = f"{len(found)} workflow files publish crates: {one_line(', '.join(found))}"
         raise AuthError(
             which if found else "No workflow file publishes crates", "Name it with --workflow FILE."
         )
     return found[0]
+
+
+def check_environment(folder: str, workflow: str) -> None:
+    """Raise AuthError if a workflow has an environment, which a publisher without one would not protect."""
+    if "/" in workflow:
+        raise AuthError(f"{one_line(workflow)} is a path", "Write the name of the workflow file alone.")
+    if re.search(r"(?m)^ +environment:", workflow_texts(folder).get(workflow, "")):
+        hint = "Pass it as --environment NAME, or --environment '' if the publisher is to accept any job."
+        raise AuthError(f"{one_line(workflow)} has an `environment`", hint)
 
 
 def publishers_of(crate: str, api: str, token: str, fields: PublisherFields) -> list[Publisher]:

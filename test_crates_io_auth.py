@@ -1154,7 +1154,7 @@ def test_without_the_permission_the_message_shows_what_to_write(world: World) ->
     assert result.status == 1
     message = """\
 Missing permission: id-token: write
-Add it to this job in the workflow file, commit, and push. (*Re-run* would use the old file.)
+Add it to this job, commit, and push a new tag: *Re-run* uses the old workflow file.
   permissions:
     contents: read # unlisted permissions become none
     id-token: write
@@ -1222,7 +1222,7 @@ def test_a_refusal_on_github_shows_which_publisher_is_missing_and_where_to_add_i
 127.0.0.1 refused the identity token: HTTP 400: {detail}
 This job needs the trusted publisher octo/crate, release.yml, environment release.
 Add it at http://<registry>/crates/<crate>/settings, and run the job again.
-Or correct the workflow, commit, and push. A first version must be published with an API token.
+Or correct the workflow, commit, and push a new tag. Publish a first version with an API token.
 """
     assert world.anonymous(result.log) == f"##[error]{message}"
     assert world.anonymous(result.summary) == summary_of(message)
@@ -2384,6 +2384,7 @@ def test_crate_by_crate_and_in_a_pipe_a_workspace_costs_two_exchanges(world: Wor
 Retrying in <seconds> s (attempt 2 of 4).
 [log] crates-io-auth: Preflight: http://<registry> issues tokens for the crates with the trusted publisher \
 octo/crate, release.yml, environment release.
+[log] crates-io-auth: If an upload fails with `not valid for crate`, add it to that crate, and run this again.
 [log] crates-io-auth: Access token for alpha 0.1.0: new
 [log] crates-io-auth: Preflight: the access token of an earlier upload can be used again.
 [log] crates-io-auth: Access token for beta 0.1.0: reused, 0 min old"""
@@ -2847,13 +2848,13 @@ alpha  1.0.0         to publish
 beta   1.0.0         new
 gamma  1.0.0         published
 ##[error]1 of 2 crates are new, and a trusted publisher can't create a crate: beta
-If one isn't meant for the registry, write `publish = false` into its Cargo.toml, commit, and push.
-Otherwise publish an empty first version of it with an ordinary API token, add its trusted publisher, and
-run this again. Or publish all 2 crates with such a token, from this commit on your own machine:
+If one isn't meant for the registry, write `publish = false` into its Cargo.toml, commit, and push a new tag.
+Otherwise publish an empty version 0.0.0 of it with an ordinary API token, add its trusted publisher, and run
+this again. Or publish all 2 crates with such a token, from this commit on your own machine:
   cargo publish --workspace --exclude gamma --registry local
 ##[error]Stopped before any upload
   beta 1.0.0: new
-Run this again when that is done.
+If you change a file, commit it and push a new tag. If the cause was on the registry, run this again.
 """
     )
     assert "| `beta` | 1.0.0 | new |\n" in result.summary
@@ -2894,11 +2895,11 @@ FLAWS = {
     ),
     "path alone": (
         f'{METADATA}[dependencies]\nx = {{ package = "alpha", path = "../alpha" }}',
-        'dependency x: add `version = "…"` beside its path',
+        'dependency x: write `version = "…"`, not `*`, beside its path',
     ),
     "git alone": (
         f'{METADATA}[build-dependencies]\nx = {{ git = "https://x.example" }}',
-        'dependency x: add `version = "…"` beside its path or its git repository',
+        'dependency x: write `version = "…"`, not `*`, beside its path or its git repository',
     ),
     "private": (
         f'{METADATA}[dependencies]\nhidden = {{ path = "../hidden", version = "1" }}',
@@ -2926,10 +2927,8 @@ def test_check_finds_what_would_stop_the_release_and_says_how_to_correct_it(
     }
     result = check(world, crates, metadata="")
     assert result.status == 1
-    heading = (
-        f"##[error]beta can't be published as it is. Correct beta{os.sep}Cargo.toml, commit, and push:\n"
-    )
-    assert f"{heading}  {flaw}" in result.log
+    heading = f"##[error]beta can't be published as it is. Correct beta{os.sep}Cargo.toml, commit, and push a"
+    assert f"{heading} new tag:\n  {flaw}" in result.log
     assert "beta   1.0.0         to correct\n" in result.stdout
     assert "##[error]Stopped before any upload\n  beta 1.0.0: to correct\n" in result.log
 
@@ -3041,7 +3040,7 @@ def test_check_says_if_a_crate_that_is_left_out_is_needed_and_not_on_the_registr
     result = check(world, crates, "-p", "beta")
     assert result.log.endswith(
         "##[error]Stopped before any upload\n  alpha 1.0.0: the index gave no usable response (HTTP 403)\n"
-        "Run this again when that is done.\n"
+        f"{script.AFTER_A_STOP}\n"
     )
 
 
@@ -3469,6 +3468,11 @@ def test_what_publishers_can_t_find_out_it_asks_for(world: World) -> None:
     (workflows / "reusable.yml").write_text("on: workflow_call\n - uses: x/crates-io-auth@v1")
     (workflows / "test.yml").write_text("  - run: cargo publish --workspace --dry-run")
     assert publishers(world).stdout.startswith(f"The trusted publisher {WANTED}")
+    (workflows / "release.yml").write_text("cargo publish\n    environment: release")
+    assert "error: release.yml has an `environment`\n" in publishers(world).stderr
+    assert "environment release, for 3" in publishers(world, "--environment", "release").stdout
+    assert "environment (none), for 3" in publishers(world, "--environment", "").stdout
+    assert "error: a/b.yml is a path\n" in publishers(world, "--workflow", "a/b.yml").stderr
     (workflows / "ci.yml").write_text("uses: x/crates-io-auth@v1")
     result = publishers(world)
     assert "error: 2 workflow files publish crates: ci.yml, release.yml\nName it with" in result.stderr
