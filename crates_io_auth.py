@@ -1490,20 +1490,10 @@ def publishers(options: Any) -> None:
     """
     registry = registry_url(options.url or CRATES_IO)
     token = token_of_maintainer(registry)
-    folder = os.path.dirname(options.manifest_path or "") or "."
+    wanted = wanted_publisher(options)
     fields = GITLAB if options.gitlab else GITHUB
-    workflow = options.workflow or (".gitlab-ci.yml" if options.gitlab else publishing_workflow(folder))
-    if options.environment is None and not options.gitlab:
-        check_environment(folder, workflow)
-    wanted = Publisher(
-        options.repository or repository_of_origin(folder, "gitlab.com" if options.gitlab else "github.com"),
-        workflow,
-        options.environment or "",
-    )
     members = workspace_members(options.manifest_path)
     crates = [crate.name for crate in choose(members, options.registry, [], [])]
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)+(?<!\.git)", wanted.repository, re.ASCII):
-        raise AuthError(f"{one_line(wanted.repository)} is not a repository", "Write it as OWNER/NAME.")
     print(printable(f"The trusted publisher {wanted}, for {len(crates)} crates on {registry}:\n"), flush=True)
     api = f"{registry}/api/v1/trusted_publishing/{fields.config}s"
     states = {}
@@ -1533,6 +1523,22 @@ def publishers(options: Any) -> None:
         raise AuthError(
             f"{len(lacking)} of {len(crates)} crates don't have the trusted publisher {wanted}", hint
         )
+
+
+def wanted_publisher(options: Any) -> Publisher:
+    """Return the trusted publisher that the options and the repository name. Raises AuthError."""
+    folder = os.path.dirname(options.manifest_path or "") or "."
+    repository = options.repository or repository_of_origin(
+        folder, "gitlab.com" if options.gitlab else "github.com"
+    )
+    workflow = options.workflow or (".gitlab-ci.yml" if options.gitlab else publishing_workflow(folder))
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)+(?<!\.git)", repository, re.ASCII):
+        raise AuthError(f"{one_line(repository)} is not a repository", "Write it as OWNER/NAME.")
+    if "/" in workflow and not options.gitlab:
+        raise AuthError(f"{one_line(workflow)} is a path", "Write the name of the workflow file alone.")
+    if options.environment is None and not options.gitlab:
+        check_environment(folder, workflow)
+    return Publisher(repository, workflow, options.environment or "")
 
 
 def show(name: str, crates: list[str], states: dict[str, str]) -> None:
@@ -1604,8 +1610,6 @@ def publishing_workflow(folder: str) -> str:
 
 def check_environment(folder: str, workflow: str) -> None:
     """Raise AuthError if a workflow has an environment, which a publisher without one would not protect."""
-    if "/" in workflow:
-        raise AuthError(f"{one_line(workflow)} is a path", "Write the name of the workflow file alone.")
     if re.search(r"(?m)^ +environment:", workflow_texts(folder).get(workflow, "")):
         hint = "Pass it as --environment NAME, or --environment '' if the publisher is to accept any job."
         raise AuthError(f"{one_line(workflow)} has an `environment`", hint)

@@ -3472,7 +3472,9 @@ def test_what_publishers_can_t_find_out_it_asks_for(world: World) -> None:
     assert "error: release.yml has an `environment`\n" in publishers(world).stderr
     assert "environment release, for 3" in publishers(world, "--environment", "release").stdout
     assert "environment (none), for 3" in publishers(world, "--environment", "").stdout
-    assert "error: a/b.yml is a path\n" in publishers(world, "--workflow", "a/b.yml").stderr
+    for environment in [], ["--environment", "release"]:
+        result = publishers(world, "--workflow", "a/b.yml", *environment)
+        assert "error: a/b.yml is a path\n" in result.stderr
     (workflows / "ci.yml").write_text("uses: x/crates-io-auth@v1")
     result = publishers(world)
     assert "error: 2 workflow files publish crates: ci.yml, release.yml\nName it with" in result.stderr
