@@ -461,7 +461,7 @@ class Record:
                 continue
             except OSError:
                 content = b"unreadable"
-            registry, token, issued_at = (find(content, name) for name in ("registry", "token", "issued_at"))
+            registry, token, issued_at = (find(content, key) for key in ("registry", "token", "issued_at"))
             if isinstance(registry, str) and as_secret(token) and isinstance(issued_at, (int, float)):
                 tokens.append(IssuedToken(registry, token, issued_at, path))
             elif content:  # not if another process is about to write it
@@ -729,9 +729,7 @@ def revoke_all(record: Record, tokens: list[IssuedToken], deadline: float) -> li
     problems = []
     for number, issued in enumerate(tokens):
         now = time.monotonic()
-        share = (deadline - now) / (
-            len(tokens) - number
-        )  # so that a silent registry leaves time for the others
+        share = (deadline - now) / (len(tokens) - number)  # a silent registry leaves time for the others
         try:
             revoke(issued, now + share)
             record.remove(issued)
@@ -847,10 +845,9 @@ def set_up_cargo(ci: GitHubActions, registry: str, cargo_registry: str) -> None:
         )
     if sys.platform == "win32":
         # Without cmd.exe's %*, so that nothing which cargo passes is parsed again.
-        text = "@" + " ".join(f'"{word}"' for word in command).replace("%", "%%") + "\r\n"
+        suffix, text = ".cmd", "@" + " ".join(f'"{word}"' for word in command).replace("%", "%%") + "\r\n"
     else:
-        text = f"#!/bin/sh\nexec {' '.join(map(shlex.quote, command))}\n"
-    suffix = ".cmd" if sys.platform == "win32" else ""
+        suffix, text = "", f"#!/bin/sh\nexec {' '.join(map(shlex.quote, command))}\n"
     descriptor, launcher = tempfile.mkstemp(suffix, "crates-io-auth-for-cargo-", folder)
     with open(descriptor, "wb") as file:
         file.write(os.fsencode(text))
@@ -1015,11 +1012,12 @@ def parse_arguments(arguments: list[str]) -> tuple[str, Callable[[], None]]:
     check_parser = add_command("check", "show what of a workspace can be published")
     check_parser.add_argument("--manifest-path", help="the path of the workspace's Cargo.toml")
     check_parser.add_argument("--registry", default="crates-io", help="cargo's name for the registry")
-    for option, crates in (
-        (["-p", "--package"], "only these crates"),
-        (["--exclude"], "all but these crates"),
-    ):
-        check_parser.add_argument(*option, metavar="NAME", action="append", default=[], help=crates)
+    check_parser.add_argument(
+        "-p", "--package", metavar="NAME", action="append", default=[], help="only these crates"
+    )
+    check_parser.add_argument(
+        "--exclude", metavar="NAME", action="append", default=[], help="all but these crates"
+    )
     check_parser.set_defaults(
         run=lambda options: check(
             options.manifest_path,
@@ -1083,10 +1081,9 @@ def run(arguments: list[str]) -> int:
         getattr(signal, each) for each in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, each)
     ]
     reasons = dict.fromkeys(signals, cancelled)
-    # `publishers` takes as long as its crates take.
-    if (
-        sys.platform != "win32" and name != "publishers"
-    ):  # which has no alarm: there, the job's own time limit ends what trickles
+    # Windows has no alarm: there, the job's own time limit ends what trickles. `publishers` takes as long as
+    # its crates take.
+    if sys.platform != "win32" and name != "publishers":
         took_too_long = (
             f"Stopped after {COMMAND_SECONDS} seconds: a server or cargo took too long. Run this again."
         )
@@ -1531,13 +1528,18 @@ def wanted_publisher(options: Any) -> Publisher:
     repository = options.repository or repository_of_origin(
         folder, "gitlab.com" if options.gitlab else "github.com"
     )
-    workflow = options.workflow or (".gitlab-ci.yml" if options.gitlab else publishing_workflow(folder))
+    texts = {} if options.gitlab else workflow_texts(folder)
+    workflow = options.workflow or (".gitlab-ci.yml" if options.gitlab else publishing_workflow(texts))
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)+(?<!\.git)", repository, re.ASCII):
         raise AuthError(f"{one_line(repository)} is not a repository", "Write it as OWNER/NAME.")
     if "/" in workflow and not options.gitlab:
         raise AuthError(f"{one_line(workflow)} is a path", "Write the name of the workflow file alone.")
-    if options.environment is None and not options.gitlab:
-        check_environment(folder, workflow)
+    # A publisher without an environment would not protect the one that the workflow has.
+    if options.environment is None and re.search(r"(?m)^ +environment:", texts.get(workflow, "")):
+        raise AuthError(
+            f"{one_line(workflow)} has an `environment`",
+            "Pass it as --environment NAME, or --environment '' if the publisher is to accept any job.",
+        )
     return Publisher(repository, workflow, options.environment or "")
 
 
@@ -1590,13 +1592,13 @@ def workflow_texts(folder: str) -> dict[str, str]:
     return texts
 
 
-def publishing_workflow(folder: str) -> str:
-    """Return the name of the one workflow file that may publish crates. Raises AuthError.
+def publishing_workflow(texts: dict[str, str]) -> str:
+    """Return the name of the one workflow file that may publish crates, of those in `texts`.
 
-    A reusable one is none: the workflow that calls it counts.
+    A reusable one is none: the workflow that calls it counts. Raises AuthError.
     """
     found = []
-    for name, text in workflow_texts(folder).items():
+    for name, text in texts.items():
         is_reusable = "workflow_call" in text and not re.search("push|release|workflow_dispatch", text)
         if re.search(r"uses: *\S*crates-io-auth|cargo publish(?!.*--dry-run)", text) and not is_reusable:
             found.append(name)
@@ -1606,13 +1608,6 @@ def publishing_workflow(folder: str) -> str:
             which if found else "No workflow file publishes crates", "Name it with --workflow FILE."
         )
     return found[0]
-
-
-def check_environment(folder: str, workflow: str) -> None:
-    """Raise AuthError if a workflow has an environment, which a publisher without one would not protect."""
-    if re.search(r"(?m)^ +environment:", workflow_texts(folder).get(workflow, "")):
-        hint = "Pass it as --environment NAME, or --environment '' if the publisher is to accept any job."
-        raise AuthError(f"{one_line(workflow)} has an `environment`", hint)
 
 
 def publishers_of(crate: str, api: str, token: str, fields: PublisherFields) -> list[Publisher]:
