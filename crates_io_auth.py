@@ -576,7 +576,7 @@ class GitHubActions(CI):
         if value not in ("true", "True", "TRUE", "false", "False", "FALSE"):
             raise AuthError(
                 f"The input {name} must be true or false, and is {one_line(value)}",
-                "Correct it in the workflow file, commit, and push.",
+                "Correct it in the workflow file, commit, and push a new tag.",
             )
         return value.lower() == "true"
 
