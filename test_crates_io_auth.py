@@ -3354,6 +3354,22 @@ def test_publishers_reads_all_pages_of_a_long_list(world: World) -> None:
 
 @needs("cargo")
 @needs("git")
+@pytest.mark.parametrize(
+    "page", ["@example.com/", "/../../elsewhere", "?a=1 HTTP/1.1", 7], ids=["host", "path", "blank", "number"]
+)
+def test_a_list_that_goes_on_at_an_unusable_address_is_not_followed(world: World, page: object) -> None:
+    for crate in ("alpha", "beta", "gamma"):
+        give_publisher(world, crate)
+    world.registry.faults = [respond(200, {"github_configs": [], "meta": {"next_page": page}})]
+    result = publishers(world)
+    *_, alpha, beta, gamma = result.stdout.splitlines()
+    assert alpha == "alpha  the registry's list of trusted publishers goes on at an unusable address"
+    assert (beta, gamma) == ("beta   matches", "gamma  matches")
+    assert len(world.registry.requests) == 3
+
+
+@needs("cargo")
+@needs("git")
 def test_with_an_environment_the_match_is_exact_and_one_without_is_named(world: World) -> None:
     give_publisher(world, "alpha", environment="RELEASE")
     give_publisher(world, "beta")
