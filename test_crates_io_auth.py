@@ -2355,30 +2355,26 @@ def set_up_provider(world: World, **changes: str | None) -> Result:
     return world.run(env=world.on_github(**{"INPUT_CREDENTIAL_PROVIDER": "true", **changes}))
 
 
-@pytest.mark.parametrize(
-    ("registry", "folder", "prefix"),
-    [
-        pytest.param(None, "temp", "CARGO_REGISTRY", id="crates.io"),
-        pytest.param("my-registry", "témp", "CARGO_REGISTRIES_MY_REGISTRY", id="another"),
-        pytest.param("a b=c", "temp", "CARGO_REGISTRIES_A_B_C", id="not a name"),
-    ],
-)
-def test_cargo_s_variables_are_named_after_its_name_of_the_registry(
-    world: World, registry: str | None, folder: str, prefix: str
+def test_cargo_s_variables_for_each_of_two_registries_are_named_after_cargo_s_name_of_it(
+    world: World,
 ) -> None:
-    temp = world.folder / folder
+    temp = world.folder / "témp"
     temp.mkdir()
-    inputs = {"INPUT_URL": world.registry.url if registry else None, "INPUT_REGISTRY": registry}
-    for _ in range(2):  # a second time, as for a second registry, is fine
+    registries: dict[str, dict[str, str | None]] = {
+        "CARGO_REGISTRY": {"INPUT_URL": None, "INPUT_REGISTRY": None},
+        "CARGO_REGISTRIES_MY_REGISTRY_B_C": {"INPUT_REGISTRY": "my-registry b=c"},
+    }
+    for prefix, inputs in registries.items():
         result = set_up_provider(world, RUNNER_TEMP=str(temp), **inputs, **{f"{prefix}_TOKEN": "long-lived"})
         assert result.status == 0
         assert f"##[warning]{prefix}_TOKEN is set, but cargo ignores it" in result.log
     variables = (world.folder / "env").read_text(encoding="utf-8")
-    launcher = f"^{prefix}_CREDENTIAL_PROVIDER=({re.escape(str(temp) + os.sep)}.+)$"
-    launchers = re.findall(launcher, variables, re.MULTILINE)
-    assert len(set(launchers)) == len(variables.splitlines()) == 2
+    line = rf"^(.+)_CREDENTIAL_PROVIDER=({re.escape(str(temp) + os.sep)}.+)$"
+    launchers = dict(re.findall(line, variables, re.MULTILINE))
+    assert list(launchers) == list(registries)
+    assert len(set(launchers.values())) == len(variables.splitlines()) == 2
     if sys.platform != "win32":
-        assert {stat.S_IMODE(os.stat(launcher).st_mode) for launcher in launchers} == {0o700}
+        assert {stat.S_IMODE(os.stat(launcher).st_mode) for launcher in launchers.values()} == {0o700}
 
 
 @pytest.mark.parametrize(
@@ -2492,15 +2488,12 @@ def about(world: World, kind: str = "get", operation: str | None = "publish", **
     return {name: value for name, value in request.items() if value is not None}
 
 
-def test_an_upload_gets_a_token_that_cargo_does_not_keep(world: World) -> None:
-    response = ask(world, world.on_github(), about(world, name="alpha", vers="0.1.0", cksum="0"))["Ok"]
-    (token,) = world.registry.alive()
-    assert response == {"kind": "get", "token": token, "cache": "never", "operation_independent": False}
-
-
-def test_each_upload_leaves_a_line_in_the_summary_of_its_step(world: World) -> None:
+def test_uploads_get_a_token_that_cargo_does_not_keep_and_leave_lines_in_the_summary(world: World) -> None:
     for name in ("alpha", "beta"):
-        ask(world, world.on_github(), about(world, name=name, vers="0.1.0"))
+        request = about(world, name=name, vers="0.1.0", cksum="0")
+        response = ask(world, world.on_github(), request)["Ok"]
+        (token,) = world.registry.alive()
+        assert response == {"kind": "get", "token": token, "cache": "never", "operation_independent": False}
     assert (world.folder / "summary").read_text() == (
         "- crates-io-auth: access token for `alpha 0.1.0`, new\n"
         "- crates-io-auth: access token for `beta 0.1.0`, reused, 0 min old\n"
@@ -2512,23 +2505,26 @@ def test_each_upload_leaves_a_line_in_the_summary_of_its_step(world: World) -> N
     [(24, {}, True), (25, {}, False), (-1, {}, False), (0, {"registry": "http://127.0.0.1:1"}, False)],
     ids=["24 minutes old", "25 minutes old", "from the future", "of another registry"],
 )
-def test_an_upload_gets_a_recorded_token_while_it_is_fresh_and_of_that_registry(
+def test_a_recorded_token_is_used_again_while_it_is_fresh_and_of_that_registry(
     world: World, minutes: int, fields: dict[str, object], reused: bool
 ) -> None:
     world.hold_tokens(1, issued_at=time.time() - minutes * 60, **fields)
-    (held,) = world.registry.access_tokens
+    issued = script.Record(str(world.record())).fresh_token(world.registry.url)
+    assert [issued.token if issued else None] == (world.registry.access_tokens if reused else [None])
+
+
+def test_an_upload_gets_a_new_token_once_the_recorded_one_is_old(world: World) -> None:
+    world.hold_tokens(1, issued_at=time.time() - 25 * 60)
     token = ask(world, world.on_github(), about(world))["Ok"]["token"]
-    assert token in world.registry.alive()
-    assert (token == held) is reused
-    assert len(world.recorded()) == len(world.registry.access_tokens) == (1 if reused else 2)
+    assert token == world.registry.access_tokens[1]
+    assert len(world.recorded()) == 2
 
 
 @pytest.mark.parametrize("ci", [World.on_github, World.on_gitlab], ids=["GitHub", "GitLab"])
-def test_while_a_token_is_fresh_neither_preflight_nor_upload_needs_another(world: World, ci: Any) -> None:
+def test_while_a_token_is_fresh_the_preflight_needs_no_other(world: World, ci: Any) -> None:
     token = ask(world, ci(world), about(world))["Ok"]["token"]
     no_identity = ci(world, **{"ACTIONS_ID_TOKEN_REQUEST_TOKEN": None, world.variable(): None})
     assert ask(world, no_identity, about(world, operation="read"))["Ok"]["token"] != token
-    assert ask(world, no_identity, about(world))["Ok"]["token"] == token
     assert world.registry.alive() == {token}
 
 
@@ -2577,23 +2573,44 @@ def test_logout_revokes_the_tokens_of_that_registry_alone(world: World) -> None:
     assert len(world.recorded()) == 1
 
 
+ErrOf = Callable[[object, str], Any]
+
+
+@pytest.fixture
+def err_of(monkeypatch: Any, capsys: Any, tmp_path: Path) -> ErrOf:
+    """Return a function that calls the provider with one line and a URL, and returns its Err."""
+
+    def call(request: object, url: str) -> Any:
+        line = request if isinstance(request, bytes) else json.dumps(request).encode() + b"\n"
+        monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+        monkeypatch.setenv("TMPDIR", str(tmp_path))
+        monkeypatch.setenv("INPUT_URL", url)
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(line)))
+        script.cargo_plugin(None)
+        return json.loads(capsys.readouterr().out.splitlines()[1])["Err"]
+
+    return call
+
+
 @pytest.mark.parametrize(
-    ("kind", "operation", "sentence"),
+    ("request_of_cargo", "sentence"),
     [
-        pytest.param("get", "dance", "", id="new operation"),
-        pytest.param("dance", None, "", id="new kind"),
-        pytest.param("login", None, "`cargo login` isn't needed: ", id="login"),
-        pytest.param("get", "yank", "can't be used for `cargo yank`\n", id="yank"),
-        pytest.param("get", "owners", "can't be used for `cargo owner`\n", id="owners"),
+        pytest.param({"kind": "get", "operation": "dance"}, "", id="new operation"),
+        pytest.param({"kind": "dance"}, "", id="new kind"),
+        pytest.param({"kind": "login"}, "`cargo login` isn't needed: ", id="login"),
+        pytest.param({"kind": "get", "operation": "yank"}, "can't be used for `cargo yank`\n", id="yank"),
+        pytest.param(
+            {"kind": "get", "operation": "owners"}, "can't be used for `cargo owner`\n", id="owners"
+        ),
     ],
 )
 def test_what_these_access_tokens_can_t_do_is_said_and_what_is_unknown_is_not_supported(
-    world: World, kind: str, operation: str | None, sentence: str
+    err_of: ErrOf, request_of_cargo: dict[str, object], sentence: str
 ) -> None:
-    error = ask(world, world.on_github(), about(world, kind, operation))["Err"]
+    registry = {"index-url": "sparse+https://a.example/"}
+    error = err_of({"v": 1, "registry": registry, **request_of_cargo}, "https://a.example")
     assert error["kind"] == ("other" if sentence else "operation-not-supported")
     assert sentence in error.get("message", "")
-    assert not world.registry.requests
 
 
 @pytest.mark.parametrize(
@@ -2610,12 +2627,11 @@ def test_what_these_access_tokens_can_t_do_is_said_and_what_is_unknown_is_not_su
     ],
 )
 def test_the_provider_responds_for_the_registry_that_the_user_has_named_alone(
-    world: World, url: str, index: str, supported: bool
+    err_of: ErrOf, url: str, index: str, supported: bool
 ) -> None:
     # The operation is one that is refused without asking anybody.
-    request = about(world, operation="yank", registry={"index-url": index})
-    error = ask(world, world.on_github(INPUT_URL=url), request)["Err"]
-    assert error["kind"] == ("other" if supported else "url-not-supported")
+    request = {"v": 1, "registry": {"index-url": index}, "kind": "get", "operation": "yank"}
+    assert err_of(request, url)["kind"] == ("other" if supported else "url-not-supported")
 
 
 @pytest.mark.parametrize(
@@ -2626,19 +2642,25 @@ def test_the_provider_responds_for_the_registry_that_the_user_has_named_alone(
         pytest.param(b'{"v":1,"kind":"get","operation":"read"}\n', id="no registry"),
     ],
 )
-def test_a_line_that_is_no_request_gets_an_error_that_cargo_can_show(world: World, line: bytes) -> None:
-    error = ask(world, world.on_github(), line)["Err"]
+def test_a_line_that_is_no_request_gets_an_error_that_cargo_can_show(err_of: ErrOf, line: bytes) -> None:
+    error = err_of(line, "https://a.example")
     assert error["kind"] == "other"
     assert error["message"].startswith("This is not a request of version 1 of cargo's")
 
 
-@pytest.mark.parametrize("url", [None, "http://other.example"], ids=["refusal", "invalid URL"])
-def test_cargo_is_told_what_the_command_line_tells_the_user(world: World, url: str | None) -> None:
+def test_an_invalid_url_is_an_error_that_cargo_can_show(err_of: ErrOf) -> None:
+    error = err_of(b"{}", "http://other.example")
+    assert (error["kind"], error["message"].partition("\n")[0]) == (
+        "other",
+        "Invalid URL: http://other.example",
+    )
+
+
+def test_cargo_is_told_what_the_command_line_tells_the_user(world: World) -> None:
     world.registry.faults = [refuse(400, "Nope")] * 2
-    url = url or world.registry.url
-    error = ask(world, world.on_gitlab(INPUT_URL=url), about(world))["Err"]
+    error = ask(world, world.on_gitlab(), about(world))["Err"]
     assert error["kind"] == "other"
-    result = world.run(env=world.on_gitlab(INPUT_URL=url))
+    result = world.run(env=world.on_gitlab())
     assert result.stderr == f"crates-io-auth: error: {error['message']}\n"
 
 
