@@ -3226,7 +3226,15 @@ def test_a_workspace_that_stopped_half_way_is_published_by_running_the_same_step
 
 
 def publishers(world: World, *arguments: str, token: str | None = ORDINARY_TOKEN, **more: Any) -> Result:
-    """Run `publishers` in a workspace of three crates, in a repository of octo on GitHub or GitLab."""
+    """Run `publishers` in the repository of octo."""
+    folder = repository_of_octo(world)
+    env = world.base(**cargo_environment(world), CARGO_REGISTRY_TOKEN=token)
+    options = ("--url", world.registry.url, "--registry", "local")
+    return world.run("publishers", *options, *arguments, env=env, prelude=NO_PAUSE, cwd=folder, **more)
+
+
+def repository_of_octo(world: World) -> Path:
+    """Return the folder of a workspace of three crates, in a repository of octo on GitHub."""
     folder = world.folder / "workspace"
     if not folder.exists():
         write_workspace(folder, {"alpha": "", "beta": "", "gamma": "", "hidden": "publish = false"})
@@ -3235,9 +3243,7 @@ def publishers(world: World, *arguments: str, token: str | None = ORDINARY_TOKEN
         (folder / ".github/workflows/release.yml").write_text("  - run: cargo publish")
         git(folder, "init", "--quiet")
         git(folder, "remote", "add", "origin", "git@github.com:octo/crate.git")
-    env = world.base(**cargo_environment(world), CARGO_REGISTRY_TOKEN=token)
-    options = ("--url", world.registry.url, "--registry", "local")
-    return world.run("publishers", *options, *arguments, env=env, prelude=NO_PAUSE, cwd=folder, **more)
+    return folder
 
 
 def git(folder: Path, *arguments: str) -> None:
@@ -3315,17 +3321,16 @@ def test_publishers_reads_all_pages_of_a_long_list(world: World) -> None:
 
 @needs("cargo")
 @needs("git")
-@pytest.mark.parametrize(
-    "page", ["@example.com/", "/../../elsewhere", "?a=1 HTTP/1.1", 7], ids=["host", "path", "blank", "number"]
-)
-def test_a_list_that_goes_on_at_an_unusable_address_is_not_followed(world: World, page: object) -> None:
-    for crate in ("alpha", "beta", "gamma"):
-        give_publisher(world, crate)
-    world.registry.faults = [respond(200, {"github_configs": [], "meta": {"next_page": page}})]
+def test_a_list_that_goes_on_at_an_unusable_address_is_not_followed(world: World) -> None:
+    pages = ["@example.com/", "?a=1 HTTP/1.1", 7]
+    world.registry.faults = [
+        respond(200, {"github_configs": [], "meta": {"next_page": page}}) for page in pages
+    ]
     result = publishers(world)
-    *_, alpha, beta, gamma = result.stdout.splitlines()
-    assert alpha == "alpha  the registry's list of trusted publishers goes on at an unusable address"
-    assert (beta, gamma) == ("beta   matches", "gamma  matches")
+    assert (
+        result.stdout.count("  the registry's list of trusted publishers goes on at an unusable address\n")
+        == 3
+    )
     assert len(world.registry.requests) == 3
 
 
@@ -3361,23 +3366,14 @@ def test_one_refusal_stops_no_other_and_says_what_to_do(world: World) -> None:
 
 @needs("cargo")
 @needs("git")
-@pytest.mark.parametrize(
-    ("detail", "hint"),
-    [
-        (
-            "You must verify your email address to create a Trusted Publishing config",
-            "Verify your e-mail address",
-        ),
-        ("Your account is not linked to a GitHub account", "Link your GitHub account"),
-    ],
-    ids=["e-mail", "GitHub account"],
-)
-def test_what_an_owner_has_to_do_first_is_said(world: World, detail: str, hint: str) -> None:
-    for crate in ("alpha", "beta"):
-        give_publisher(world, crate)
-    world.registry.faults = [None, None, None, refuse(403, detail)]
+def test_what_an_owner_has_to_do_first_is_said(world: World) -> None:
+    give_publisher(world, "alpha")
+    email = "You must verify your email address to create a Trusted Publishing config"
+    account = "Your account is not linked to a GitHub account"
+    world.registry.faults = [None, None, None, refuse(403, email), refuse(403, account)]
     result = publishers(world, "--add")
-    assert f"gamma  refused (HTTP 403: {detail}). {hint} in the settings of 127.0.0.1\n" in result.stdout
+    assert f"beta   refused (HTTP 403: {email}). Verify your e-mail address in the sett" in result.stdout
+    assert f"gamma  refused (HTTP 403: {account}). Link your GitHub account in the sett" in result.stdout
 
 
 @needs("cargo")
@@ -3425,9 +3421,7 @@ def test_a_token_without_the_scope_is_told_so_and_never_shown(world: World) -> N
 @needs("cargo")
 @needs("git")
 def test_on_gitlab_project_and_ci_file_make_the_publisher(world: World) -> None:
-    publishers(world)
-    git(world.folder / "workspace", "remote", "set-url", "origin", "https://gitlab.com/group/sub/crate")
-    world.registry.requests.clear()
+    git(repository_of_octo(world), "remote", "set-url", "origin", "https://gitlab.com/group/sub/crate")
     assert publishers(world, "--gitlab", "--add", "--environment", "release").status == 0
     config = {"namespace": "group/sub", "project": "crate", "workflow_filepath": ".gitlab-ci.yml"}
     expected = {"crate": "alpha", **config, "environment": "release"}
@@ -3437,49 +3431,62 @@ def test_on_gitlab_project_and_ci_file_make_the_publisher(world: World) -> None:
     )
 
 
-@needs("cargo")
 @needs("git")
 def test_what_publishers_can_t_find_out_it_asks_for(world: World) -> None:
-    publishers(world)
-    workflows = world.folder / "workspace/.github/workflows"
+    folder = repository_of_octo(world)
+
+    def wanted(workflow: str = "", environment: str | None = None, repository: str = "") -> str:
+        manifest = str(folder / "Cargo.toml")
+        options = {"workflow": workflow, "environment": environment, "repository": repository}
+        try:
+            namespace = argparse.Namespace(gitlab=False, manifest_path=manifest, **options)
+            return str(script.wanted_publisher(namespace))
+        except script.AuthError as error:
+            return error.message
+
+    workflows = folder / ".github/workflows"
     (workflows / "reusable.yml").write_text("on: workflow_call\n - uses: x/crates-io-auth@v1")
     (workflows / "test.yml").write_text("  - run: cargo publish --workspace --dry-run")
-    assert publishers(world).stdout.startswith(f"The trusted publisher {WANTED}")
+    assert wanted() == WANTED
     (workflows / "release.yml").write_text("cargo publish\n    environment: release")
-    assert "error: release.yml has an `environment`\n" in publishers(world).stderr
-    assert "environment release, for 3" in publishers(world, "--environment", "release").stdout
-    assert "environment (none), for 3" in publishers(world, "--environment", "").stdout
-    for environment in [], ["--environment", "release"]:
-        result = publishers(world, "--workflow", "a/b.yml", *environment)
-        assert "error: a/b.yml is a path\n" in result.stderr
+    assert wanted() == "release.yml has an `environment`"
+    assert wanted(environment="release") == "octo/crate, release.yml, environment release"
+    assert wanted(environment="") == WANTED
+    assert wanted("a/b.yml") == wanted("a/b.yml", "release") == "a/b.yml is a path"
     (workflows / "ci.yml").write_text("uses: x/crates-io-auth@v1")
+    assert wanted() == "2 workflow files publish crates: ci.yml, release.yml"
+    assert wanted("x.yml", repository="a/b.git") == "a/b.git is not a repository"
+
+
+@needs("cargo")
+@needs("git")
+def test_what_publishers_is_told_it_need_not_find_out(world: World) -> None:
+    (repository_of_octo(world) / ".github/workflows/release.yml").unlink()
     result = publishers(world)
-    assert "error: 2 workflow files publish crates: ci.yml, release.yml\nName it with" in result.stderr
-    result = publishers(world, "--workflow", "x.yml", "--repository", "a/b.git")
-    assert "error: a/b.git is not a repository\n" in result.stderr
-    result = publishers(world, "--workflow", "x.yml", "--repository", "a/b")
+    assert "error: No workflow file publishes crates\nName it with --workflow FILE.\n" in result.stderr
+    result = publishers(world, "--workflow", "x.yml", "--repository", "a/b", "--environment", "")
     assert result.stdout.startswith("The trusted publisher a/b, x.yml, environment (none), for 3 crates")
 
 
-@needs("cargo")
 @needs("git")
-@pytest.mark.parametrize(
-    ("url", "is_known"),
-    [
-        ("git@github.com:octo/crate.git", True),
-        ("https://token@github.com/octo/crate", True),
-        ("ssh://git@github.com:22/octo/crate.git/", True),
-        ("https://github.com.evil.example/octo/crate", False),
-        ("https://gitea.example/github.com/octo/crate", False),
-        ("/srv/github.com/octo/crate", False),
-    ],
-)
-def test_the_repository_is_that_of_an_origin_on_github(world: World, url: str, is_known: bool) -> None:
-    publishers(world)
-    git(world.folder / "workspace", "remote", "set-url", "origin", url)
-    result = publishers(world)
-    assert result.stdout.startswith(f"The trusted publisher {WANTED}") is is_known
-    assert ("error: The remote origin is not a repository on github.com\n" in result.stderr) is not is_known
+def test_the_repository_is_that_of_an_origin_on_github(tmp_path: Path) -> None:
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "remote", "add", "origin", "")
+    for url in (
+        "git@github.com:octo/crate.git",
+        "https://token@github.com/octo/crate",
+        "ssh://git@github.com:22/octo/crate.git/",
+    ):
+        git(tmp_path, "remote", "set-url", "origin", url)
+        assert script.repository_of_origin(str(tmp_path), "github.com") == "octo/crate"
+    for url in (
+        "https://github.com.evil.example/octo/crate",
+        "https://gitea.example/github.com/octo/crate",
+        "/srv/github.com/octo/crate",
+    ):
+        git(tmp_path, "remote", "set-url", "origin", url)
+        with pytest.raises(script.AuthError, match="^The remote origin is not a repository on github.com"):
+            script.repository_of_origin(str(tmp_path), "github.com")
 
 
 @on_posix
