@@ -984,6 +984,7 @@ def test_a_bare_host_means_https_over_which_a_token_is_issued_and_revoked(tls_wo
 def test_a_url_that_can_t_be_a_registry_s_is_refused_and_its_password_not_shown(url: str) -> None:
     with pytest.raises(script.AuthError, match="^Invalid URL: ") as error:
         script.registry_url(url)
+    assert len(str(error.value).splitlines()) == 3
     assert "secret-of-the-user" not in str(error.value)
 
 
@@ -1247,7 +1248,9 @@ def test_a_refusal_gets_the_advice_that_the_registry_does_not_give(
     [
         pytest.param(403, b"<h1>Blocked</h1>", "HTTP 403: <h1>Blocked</h1>", id="HTML"),
         pytest.param(403, b"", "HTTP 403", id="empty"),
-        pytest.param(403, [{"errors": 1}], 'HTTP 403: [{"errors": 1}]', id="JSON of another shape"),
+        pytest.param(
+            403, {"errors": [{"detail": 1}]}, 'HTTP 403: {"errors": [{"detail": 1}]}', id="other JSON"
+        ),
         pytest.param(404, {"errors": [{"detail": "Not Found"}]}, "HTTP 404: Not Found", id="404"),
     ],
 )
@@ -1323,7 +1326,7 @@ def assert_harmless(result: Result) -> None:
     ("ci", "fault"),
     [
         pytest.param(World.on_gitlab, refuse(400, HOSTILE), id="detail"),
-        pytest.param(World.on_github, respond(418, HOSTILE.encode()), id="body"),
+        pytest.param(World.on_gitlab, respond(418, HOSTILE.encode()), id="body"),
         pytest.param(World.on_github, respond(503, HOSTILE.encode()), id="body before a retry"),
         pytest.param(World.on_github, send_bytes(HOSTILE.strip().encode()), id="not HTTP"),
         pytest.param(
@@ -1469,7 +1472,7 @@ TRANSIENT = {
     "token of another type": respond(200, {"token": 1, "value": 1}),
     "empty token": respond(200, {"token": "", "value": ""}),
     "token of two lines": respond(200, {"token": "one-line\nanother", "value": "one-line\nanother"}),
-    "cut off": send_bytes(b'HTTP/1.1 200 OK\r\nContent-Length: 60\r\n\r\n{"token": "a", "value": "a"}'),
+    "cut off": send_bytes(b'HTTP/1.1 200 OK\r\nContent-Length: 60\r\n\r\n{"token": "cut-off-token"}'),
     "silence": never_respond,
     "lost response": lose_response,
 }
