@@ -6,12 +6,15 @@
     python3 test_crates_io_auth.py examples DIR write the documentation's YAML into files for linters
     python -m pytest                            the tests
 
-The tests run the shipped file as a process, over real sockets. The fakes do what the real servers do:
-each identity token is new, works once and is made for one audience; the registry asks for a User-Agent,
-checks the form of an access token, and responds to a revocation with 204.
+The tests run the shipped file as a process, over real sockets; what comes of a text alone is asked of its
+function, case by case. The fakes do what the real servers do: each identity token is new, works once and is
+made for one audience; the registry asks for a User-Agent, checks the form of an access token, and responds to
+a revocation with 204.
 
-The file has the fakes first, then a job (its environment and its processes), the demo, and the tests: a
-section for each thing that a user knows, with its helpers beside it.
+The file has the fakes first, then a job (its environment and its processes), the tests, and the demo. There
+is a section of tests for each thing that a user knows, with its helpers beside it: a new message belongs
+where its command is, an input of the action into `Getting a token`, one of `check/` into `The check`. A new
+CI system gets its environment in `World`, as GitHub and GitLab have theirs.
 """
 
 from __future__ import annotations
@@ -804,10 +807,11 @@ def tls_world(tmp_path: Path) -> Iterator[World]:
 
 
 def needs(*programs: str) -> Any:
-    """Skip a test where it can't find a program. In CI the test fails instead."""
+    """Skip a test where it can't find its programs. In CI the test fails instead."""
     missing = [program for program in programs if shutil.which(program) is None]
-    reason = f"{' and '.join(missing)} is not installed"
-    return pytest.mark.skipif(bool(missing) and "CI" not in os.environ, reason=reason)
+    return pytest.mark.skipif(
+        bool(missing) and "CI" not in os.environ, reason=f"not installed: {', '.join(missing)}"
+    )
 
 
 on_posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has none of it")
