@@ -3130,13 +3130,6 @@ def test_check_says_if_cargo_is_missing(world: World) -> None:
 
 
 @needs("cargo")
-def test_check_shows_what_cargo_says_if_it_fails(world: World) -> None:
-    result = check(world, {}, "--manifest-path", "elsewhere/Cargo.toml")
-    assert (result.status, result.outputs) == (1, "")
-    assert "##[error]`cargo metadata` failed\n  error: manifest path `elsewhere" in result.log
-
-
-@needs("cargo")
 def test_the_command_that_check_prints_is_whole(world: World) -> None:
     names = [f"crate-{number}" for number in range(10, 50)]
     for name in names[1:]:
@@ -3152,13 +3145,14 @@ def test_the_command_that_check_prints_is_whole(world: World) -> None:
 
 
 @needs("cargo")
-def test_what_cargo_says_stays_text(world: World) -> None:
+def test_if_cargo_fails_check_shows_what_it_says_and_that_stays_text(world: World) -> None:
     folder = world.folder / "checked"
     write_workspace(folder, {"alpha": ""})
     name = "a\\n```\\n[click](https://evil.example)\\n::error::owned\\n##[error]owned"
     (folder / "alpha/Cargo.toml").write_text(f'[package]\nname = "{name}"\nversion = "1.0.0"\n')
     result = check(world, {})
-    assert result.status == 1
+    assert (result.status, result.outputs) == (1, "")
+    assert result.log.startswith("##[error]`cargo metadata` failed\n  error: ")
     assert "click" in result.summary
     assert_harmless(result)
 
