@@ -2500,6 +2500,7 @@ def test_uploads_get_a_token_that_cargo_does_not_keep_and_leave_lines_in_the_sum
         response = ask(world, world.on_github(), request)["Ok"]
         (token,) = world.registry.alive()
         assert response == {"kind": "get", "token": token, "cache": "never", "operation_independent": False}
+    assert len(world.github.requests) == len(world.registry.requests) == 1
     assert (world.folder / "summary").read_text() == (
         "- crates-io-auth: access token for `alpha 0.1.0`, new\n"
         "- crates-io-auth: access token for `beta 0.1.0`, reused, 0 min old\n"
@@ -2926,6 +2927,7 @@ def test_check_lets_pass_what_can_be_published_and_what_is_published(world: Worl
     world.registry.add_to_index("published", "1.0.0")
     result = check(world, crates, metadata="")
     assert result.status == 0, result
+    assert "##[error]" not in result.log
     assert "  cargo publish --workspace --exclude published --registry local\n" in result.stdout
 
 
