@@ -1429,6 +1429,7 @@ def test_an_access_token_in_an_odd_response_is_neither_used_nor_shown(world: Wor
             "##[error]x ###vso[task.y]", "# #[error]x # # #vso[task.y]", id="commands of a CI system"
         ),
         pytest.param("a\n::b\x1b[31m\u202ec\u2028d", "a ::b?[31m?c d", id="control characters"),
+        pytest.param("x" * 500, "x" * 500, id="just short enough"),
         pytest.param("x" * 501, "x" * 500 + "...", id="long"),
     ],
 )
