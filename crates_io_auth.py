@@ -38,11 +38,16 @@ import time
 import urllib.parse
 import urllib.request
 from email.utils import parsedate_to_datetime
-from typing import Any, Callable, Iterable, Iterator, NamedTuple, TypeVar
+
+TYPE_CHECKING = False  # as type checkers know it: to import typing takes 3 ms and 0.4 MiB
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
 
 __version__ = "2.0.0"
-
-T = TypeVar("T")
 
 CRATES_IO = "https://crates.io"
 CRATES_IO_INDEXES = ("sparse+https://index.crates.io/", "https://github.com/rust-lang/crates.io-index")
@@ -209,27 +214,14 @@ def audience_of(registry: str) -> str:
 # Requests
 
 
-class Request(NamedTuple):
-    """A request, perhaps with a bearer token or a JSON body."""
-
-    method: str
-    url: str
-    bearer: str = ""
-    body: dict[str, Any] | None = None
-    max_bytes: int = RESPONSE_BYTES  # of the response
-
-    @property
-    def host(self) -> str:
-        return urllib.parse.urlsplit(self.url).hostname or ""
-
-
-class Response(NamedTuple):
+class Response:
     """A response of any status."""
 
-    request: Request
-    status: int
-    headers: http.client.HTTPMessage
-    body: bytes
+    def __init__(self, host: str, status: int, headers: http.client.HTTPMessage, body: bytes) -> None:
+        self.host = host
+        self.status = status
+        self.headers = headers
+        self.body = body
 
     @property
     def ok(self) -> bool:
@@ -259,9 +251,7 @@ class Response(NamedTuple):
 
     def error(self) -> TransientError:
         """Return the error for a response that is neither the expected one nor a refusal."""
-        return TransientError(
-            self.request.host, self.problem, parse_retry_after(self.headers.get("Retry-After", ""))
-        )
+        return TransientError(self.host, self.problem, parse_retry_after(self.headers.get("Retry-After", "")))
 
 
 def parse_retry_after(value: str) -> float | None:
@@ -289,43 +279,52 @@ def url_opener() -> urllib.request.OpenerDirector:
     return opener
 
 
-def send(request: Request, deadline: float) -> Response:
-    """Send a request before a deadline, in seconds of time.monotonic, and return the response.
+def send(
+    method: str,
+    url: str,
+    deadline: float,
+    bearer: str = "",
+    body: dict[str, Any] | None = None,
+    max_bytes: int = RESPONSE_BYTES,
+) -> Response:
+    """Send a request, perhaps with a bearer token or a JSON body, and return the response.
 
-    Raises AuthError; a TransientError if another attempt may succeed.
+    The deadline is in seconds of time.monotonic, `max_bytes` the limit for the response. Raises AuthError; a
+    TransientError if another attempt may succeed.
     """
-    parse_url(request.url.partition("?")[0])
+    parse_url(url.partition("?")[0])
+    host = urllib.parse.urlsplit(url).hostname or ""
     headers = {"User-Agent": f"crates-io-auth/{__version__}"}
     data = None
-    if request.bearer:
-        headers["Authorization"] = f"Bearer {request.bearer}"
-    if request.body is not None:
+    if bearer:
+        headers["Authorization"] = f"Bearer {bearer}"
+    if body is not None:
         headers["Content-Type"] = "application/json"
-        data = json.dumps(request.body).encode()
+        data = json.dumps(body).encode()
     seconds = min(WAIT_SECONDS, deadline - time.monotonic())
     if seconds <= 0:
-        raise TransientError(request.host, f"no time is left ({REQUESTS_SECONDS} s)")
+        raise TransientError(host, f"no time is left ({REQUESTS_SECONDS} s)")
     try:
-        outgoing = urllib.request.Request(request.url, data, headers, method=request.method)
-        with url_opener().open(outgoing, timeout=seconds) as response:
+        request = urllib.request.Request(url, data, headers, method=method)
+        with url_opener().open(request, timeout=seconds) as response:
             # Not just the limit: Python 3.8 and 3.9 allocate all that is asked for.
-            size = request.max_bytes if response.length is None else min(response.length, request.max_bytes)
-            body = response.read(size + 1)
-            if response.length or len(body) > size:  # what is missing from Content-Length, or too much
-                raise TransientError(request.host, "the response is cut off or too long")
-            return Response(request, response.status, response.headers, body)
+            size = max_bytes if response.length is None else min(response.length, max_bytes)
+            content = response.read(size + 1)
+            if response.length or len(content) > size:  # what is missing from Content-Length, or too much
+                raise TransientError(host, "the response is cut off or too long")
+            return Response(host, response.status, response.headers, content)
     except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         if isinstance(reason, ssl.SSLCertVerificationError):
             raise AuthError(
-                f"The certificate of {request.host} is not trusted: {one_line(reason.verify_message)}",
+                f"The certificate of {host} is not trusted: {one_line(reason.verify_message)}",
                 "No secret was sent. If your network has a certificate authority of its own, name it in\n"
                 "SSL_CERT_FILE. Otherwise somebody may be intercepting the connection.",
             ) from None
         text = one_line(reason)
         if isinstance(error, (ValueError, http.client.InvalidURL)):
             text = "is HTTPS_PROXY valid?"  # not shown: the error may repeat its password
-        raise TransientError(request.host, f"{text} ({type(reason).__name__})") from None
+        raise TransientError(host, f"{text} ({type(reason).__name__})") from None
 
 
 def with_retries(attempt: Callable[[], T], deadline: float) -> T:
@@ -345,11 +344,13 @@ def with_retries(attempt: Callable[[], T], deadline: float) -> T:
     return attempt()
 
 
-def fetch(request: Request, deadline: float) -> Response:
-    """Return a success or a refusal. Raises AuthError."""
+def fetch(
+    method: str, url: str, deadline: float, bearer: str = "", max_bytes: int = RESPONSE_BYTES
+) -> Response:
+    """Send a request until the response is a success or a refusal, and return that. Raises AuthError."""
 
     def attempt() -> Response:
-        response = send(request, deadline)
+        response = send(method, url, deadline, bearer, max_bytes=max_bytes)
         if not (response.ok or response.refused):
             raise response.error()
         return response
@@ -381,12 +382,13 @@ def has_expired(claims: dict[str, Any]) -> bool:
     return isinstance(expires, (int, float)) and expires + 60 < time.time()
 
 
-class Publisher(NamedTuple):
+class Publisher:
     """A trusted publisher: what crates.io compares with the claims of an identity token."""
 
-    repository: str  # on GitLab, the project
-    workflow: str  # the name of the workflow file; on GitLab, the path of the CI file
-    environment: str
+    def __init__(self, repository: str, workflow: str, environment: str) -> None:
+        self.repository = repository  # on GitLab, the project
+        self.workflow = workflow  # the name of the workflow file; on GitLab, the path of the CI file
+        self.environment = environment  # "" for none
 
     def __str__(self) -> str:
         return f"{self.repository}, {self.workflow}, environment {self.environment or '(none)'}"
@@ -394,25 +396,26 @@ class Publisher(NamedTuple):
 
 def publisher_of(claims: dict[str, Any]) -> Publisher:
     """Return the trusted publisher that a job needs."""
-    # octo/crate/.github/workflows/release.yml@refs/tags/v1, gitlab.com/octo/crate//.gitlab-ci.yml@refs/...
-    workflow = str(claims.get("workflow_ref") or claims.get("ci_config_ref_uri") or "(none)")
-    return Publisher(
-        one_line(claims.get("repository") or claims.get("project_path") or "(none)"),
-        one_line(re.sub(r"^.*?(//|/\.github/workflows/)|@refs/.*", "", workflow)),
-        one_line(claims.get("environment") or ""),
-    )
+    environment = one_line(claims.get("environment") or "")
+    if "ci_config_ref_uri" in claims:  # gitlab.com/octo/crate//.gitlab-ci.yml@refs/tags/v1
+        path = str(claims["ci_config_ref_uri"]).partition("@refs/")[0].partition("//")[2]
+        return Publisher(one_line(claims.get("project_path", "(none)")), one_line(path), environment)
+    # octo/crate/.github/workflows/release.yml@refs/tags/v1
+    name = str(claims.get("workflow_ref", "(none)")).partition("@refs/")[0].rpartition("/")[2]
+    return Publisher(one_line(claims.get("repository", "(none)")), one_line(name), environment)
 
 
 # The record
 
 
-class IssuedToken(NamedTuple):
+class IssuedToken:
     """An access token, as it stands in the record."""
 
-    registry: str  # its URL
-    token: str
-    issued_at: float  # in seconds since the epoch, before the request was sent: no token is older than this
-    path: str = ""  # of its file in the record
+    def __init__(self, registry: str, token: str, issued_at: float, path: str = "") -> None:
+        self.registry = registry  # its URL
+        self.token = token
+        self.issued_at = issued_at  # in seconds since the epoch, before the request: no token is older
+        self.path = path  # of its file in the record
 
 
 class Record:
@@ -444,7 +447,8 @@ class Record:
         """Write the file for an access token, which only its owner can read. Raises OSError."""
         descriptor, _ = tempfile.mkstemp(suffix=".json", dir=self.path)
         with open(descriptor, "w", encoding="ascii") as file:
-            json.dump({name: value for name, value in issued._asdict().items() if name != "path"}, file)
+            fields = {"registry": issued.registry, "token": issued.token, "issued_at": issued.issued_at}
+            json.dump(fields, file)
 
     def tokens(self) -> list[IssuedToken]:
         """Return the access tokens in the record. A file that can't be read is reported, and passed over.
@@ -613,7 +617,7 @@ class GitHubActions(CI):
         """
         url, bearer = self.endpoint()
         url += "&audience=" + urllib.parse.quote(audience, safe="")
-        response = send(Request("GET", url, bearer=bearer), deadline)
+        response = send("GET", url, deadline, bearer)
         token = as_secret(find(response.body, "value")) if response.ok else ""
         if not token:
             raise response.error()
@@ -672,7 +676,7 @@ def exchange(ci: CI, registry: str, deadline: float) -> tuple[IssuedToken, Publi
         ci.mask(identity_token)
         claims = claims_of(identity_token)
         started_at = int(time.time())
-        response = send(Request("POST", registry + TOKENS_PATH, body={"jwt": identity_token}), deadline)
+        response = send("POST", registry + TOKENS_PATH, deadline, body={"jwt": identity_token})
         token = as_secret(find(response.body, "token")) if response.ok else ""
         if token:
             return IssuedToken(registry, token, started_at), publisher_of(claims)
@@ -686,7 +690,7 @@ def refusal(response: Response, claims: dict[str, Any], registry: str) -> AuthEr
 
     What crates.io says: https://github.com/rust-lang/crates.io/tree/main/src/controllers/trustpub
     """
-    host, detail, hint = response.request.host, response.detail, ""
+    host, detail, hint = response.host, response.detail, ""
     if response.status == 404 or not detail:
         return AuthError(
             f"{host} has no trusted publishing at {registry + TOKENS_PATH} ({response.problem})",
@@ -719,9 +723,9 @@ def revoke(issued: IssuedToken, deadline: float) -> None:
     https://github.com/rust-lang/crates.io/tree/main/src/controllers/trustpub/tokens
     """
     url = registry_url(issued.registry) + TOKENS_PATH
-    response = fetch(Request("DELETE", url, bearer=issued.token), deadline)
+    response = fetch("DELETE", url, deadline, issued.token)
     if response.status != 204:
-        raise AuthError(f"{response.request.host} didn't revoke an access token: {response.problem}")
+        raise AuthError(f"{response.host} didn't revoke an access token: {response.problem}")
 
 
 def revoke_all(record: Record, tokens: list[IssuedToken], deadline: float) -> list[str]:
@@ -1122,13 +1126,14 @@ If you change a file, commit it and push a new tag. If the cause was on the regi
 NOT_THERE = "it is not on the registry, and has `publish = false` or is left out here"
 
 
-class Crate(NamedTuple):
+class Crate:
     """A member of the workspace."""
 
-    name: str
-    version: str
-    package: dict[str, Any]  # as `cargo metadata` describes it
-    needs: dict[str, bool]  # the members it depends on, when it is published, and whether for its tests alone
+    def __init__(self, package: dict[str, Any], needs: dict[str, bool]) -> None:
+        self.name: str = package["name"]
+        self.version: str = package["version"]
+        self.package = package  # as `cargo metadata` describes it
+        self.needs = needs  # the members that it depends on when published, and whether for its tests alone
 
     def may_go_to(self, registry: str) -> bool:
         """Whether `publish` in Cargo.toml allows a registry."""
@@ -1243,7 +1248,7 @@ def workspace_members(manifest_path: str | None) -> list[Crate]:
             # cargo leaves out a dev-dependency without a version. A crate may depend on itself for its tests.
             if name != package["name"] and (not is_dev or dependency["req"] != "*"):
                 needs[name] = is_dev and needs.get(name, True)
-        members.append(Crate(package["name"], package["version"], package, needs))
+        members.append(Crate(package, needs))
     return members
 
 
@@ -1366,7 +1371,7 @@ def about_new_crates(new: list[str], left: list[Crate], api: str, command: str, 
     for crate in [crate for crate in left if crate.name not in new]:
         if time.monotonic() < until:
             with contextlib.suppress(AuthError):
-                response = send(Request("GET", f"{api}/api/v1/crates/{crate.name}"), until)
+                response = send("GET", f"{api}/api/v1/crates/{crate.name}", until)
                 if find(response.body, "crate", "trustpub_only") is True:
                     strict.append(crate.name)
             time.sleep(API_PAUSE_SECONDS)
@@ -1403,13 +1408,13 @@ def read_index(
     from concurrent.futures import ThreadPoolExecutor  # here, since no other command needs it
 
     # First alone, so that an index that can't be reached is one error, not one for each crate.
-    config = fetch(Request("GET", f"{index}/config.json"), deadline)
+    config = fetch("GET", f"{index}/config.json", deadline)
     if not config.ok:
-        message = f"Couldn't read the index at {config.request.host}: {config.problem}"
+        message = f"Couldn't read the index at {config.host}: {config.problem}"
         raise AuthError(message, "It must be readable without a token.")
     pool = ThreadPoolExecutor(INDEX_REQUESTS)
-    requests = [Request("GET", f"{index}/{crate.index_path}", max_bytes=INDEX_BYTES) for crate in crates]
-    responses = [pool.submit(fetch, request, deadline) for request in requests]
+    urls = [f"{index}/{crate.index_path}" for crate in crates]
+    responses = [pool.submit(fetch, "GET", url, deadline, max_bytes=INDEX_BYTES) for url in urls]
     entries, reasons = {}, {}
     for crate, response in zip(crates, responses):
         try:
@@ -1465,50 +1470,87 @@ def markdown_table(crates: list[Crate], states: dict[str, str], registry: str) -
 # The command publishers
 
 
-class PublisherFields(NamedTuple):
-    """How the registry's API names a trusted publisher and its parts."""
-
-    config: str
-    owner: str
-    name: str
-    workflow: str
-
-
-GITHUB = PublisherFields("github_config", "repository_owner", "repository_name", "workflow_filename")
-GITLAB = PublisherFields("gitlab_config", "namespace", "project", "workflow_filepath")
-
 MATCHES, MISSING, ADDED = "matches", "missing", "added"
 
 
-def publishers(options: Any) -> None:
+class PublisherAPI:
+    """The registry's API for the trusted publishers of GitHub or of GitLab, each with names of its own."""
+
+    def __init__(self, registry: str, token: str, gitlab: bool) -> None:
+        self.token = token
+        if gitlab:
+            self.config = "gitlab_config"
+            self.owner, self.name, self.workflow = "namespace", "project", "workflow_filepath"
+        else:
+            self.config = "github_config"
+            self.owner, self.name, self.workflow = "repository_owner", "repository_name", "workflow_filename"
+        self.url = f"{registry}/api/v1/trusted_publishing/{self.config}s"
+
+    def publishers_of(self, crate: str) -> list[Publisher]:
+        """Return the trusted publishers of a crate. Raises AuthError."""
+        found = []
+        query = f"?crate={urllib.parse.quote(crate)}&per_page=100"
+        while query:
+            response = fetch("GET", self.url + query, time.monotonic() + REQUESTS_SECONDS, self.token)
+            time.sleep(API_PAUSE_SECONDS)
+            configs = find(response.body, f"{self.config}s")
+            if not response.ok or not isinstance(configs, list):
+                raise publisher_error(response)
+            for config in configs:
+                repository = f"{config[self.owner]}/{config[self.name]}"
+                found.append(Publisher(repository, config[self.workflow], config["environment"] or ""))
+            query = find(response.body, "meta", "next_page") or ""
+            if not re.fullmatch(r"(\?[A-Za-z0-9._~%=&+-]*)?", str(query)):
+                raise AuthError("the registry's list of trusted publishers goes on at an unusable address")
+        return found
+
+    def add(self, crate: str, publisher: Publisher) -> None:
+        """Add a trusted publisher to a crate. Raises AuthError.
+
+        There is only one attempt: the registry would add the same publisher a second time.
+        """
+        owner, _, name = publisher.repository.rpartition("/")
+        config = {
+            "crate": crate,
+            self.owner: owner,
+            self.name: name,
+            self.workflow: publisher.workflow,
+            "environment": publisher.environment or None,
+        }
+        deadline = time.monotonic() + REQUESTS_SECONDS
+        response = send("POST", self.url, deadline, self.token, body={self.config: config})
+        time.sleep(API_PAUSE_SECONDS)
+        if not response.ok:
+            raise publisher_error(response)
+
+
+def publishers(options: argparse.Namespace) -> None:
     """Show which crates of the workspace have the trusted publisher that a release needs, or add it to them.
 
     Raises AuthError if a crate lacks it at the end.
     """
     registry = registry_url(options.url or CRATES_IO)
-    token = token_of_maintainer(registry)
+    api = PublisherAPI(registry, token_of_maintainer(registry), options.gitlab)
     wanted = wanted_publisher(options)
-    fields = GITLAB if options.gitlab else GITHUB
     members = workspace_members(options.manifest_path)
     crates = [crate.name for crate in choose(members, options.registry, [], [])]
     print(printable(f"The trusted publisher {wanted}, for {len(crates)} crates on {registry}:\n"), flush=True)
-    api = f"{registry}/api/v1/trusted_publishing/{fields.config}s"
     states = {}
     for name in crates:
         try:
-            states[name] = state_of_publishers(publishers_of(name, api, token, fields), wanted)
+            states[name] = state_of_publishers(api.publishers_of(name), wanted)
         except AuthError as error:
-            states[name] = str(error).replace("\n", ". ")
+            states[name] = error.message
         show(name, crates, states)
     missing = [name for name in crates if states[name].startswith(MISSING)]
     if options.add and missing:
         confirm(len(missing))
         for name in missing:
             try:
-                add_publisher(name, wanted, api, token, fields)
+                api.add(name, wanted)
                 states[name] = ADDED
             except AuthError as error:
-                states[name] = str(error).replace("\n", ". ")
+                states[name] = error.message
             show(name, crates, states)
         print(flush=True)
         for name in crates:
@@ -1522,7 +1564,7 @@ def publishers(options: Any) -> None:
         )
 
 
-def wanted_publisher(options: Any) -> Publisher:
+def wanted_publisher(options: argparse.Namespace) -> Publisher:
     """Return the trusted publisher that the options and the repository name. Raises AuthError."""
     folder = os.path.dirname(options.manifest_path or "") or "."
     repository = options.repository or repository_of_origin(
@@ -1610,47 +1652,27 @@ def publishing_workflow(texts: dict[str, str]) -> str:
     return found[0]
 
 
-def publishers_of(crate: str, api: str, token: str, fields: PublisherFields) -> list[Publisher]:
-    """Return the trusted publishers of a crate. Raises AuthError."""
-    found = []
-    query = f"?crate={urllib.parse.quote(crate)}&per_page=100"
-    while query:
-        response = fetch(Request("GET", api + query, bearer=token), time.monotonic() + REQUESTS_SECONDS)
-        time.sleep(API_PAUSE_SECONDS)
-        configs = find(response.body, f"{fields.config}s")
-        if not response.ok or not isinstance(configs, list):
-            raise publisher_error(response)
-        for config in configs:
-            repository = f"{config[fields.owner]}/{config[fields.name]}"
-            found.append(Publisher(repository, config[fields.workflow], config["environment"] or ""))
-        query = find(response.body, "meta", "next_page") or ""
-        if not re.fullmatch(r"(\?[A-Za-z0-9._~%=&+-]*)?", str(query)):
-            raise AuthError("the registry's list of trusted publishers goes on at an unusable address")
-    return found
-
-
 def state_of_publishers(found: list[Publisher], wanted: Publisher) -> str:
     """Return whether the wanted publisher is among those of a crate, and what else there is to know of them.
 
     crates.io compares repositories and environments without regard to case. A publisher without an
     environment accepts every environment.
     """
-
-    def key(publisher: Publisher) -> tuple[str, str, str]:
-        return publisher.repository.lower(), publisher.workflow, publisher.environment.lower()
-
-    others = [publisher for publisher in found if key(publisher) != key(wanted)]
-    state = MATCHES if len(others) < len(found) else MISSING
+    repository, environment = wanted.repository.lower(), wanted.environment.lower()
+    same_workflow = [
+        one for one in found if one.repository.lower() == repository and one.workflow == wanted.workflow
+    ]
+    matching = [one for one in same_workflow if one.environment.lower() == environment]
+    others = [one for one in found if one not in matching]
+    state = MATCHES if matching else MISSING
     if others:
-        state += "; it also has " if state == MATCHES else "; it has "
-        state += " and ".join(one_line(publisher) for publisher in others)
-    if wanted.environment and key(wanted._replace(environment="")) in map(key, found):
-        state += ". The one without an environment lets jobs in that are not protected: remove it"
-    protected = [other for other in others if key(other._replace(environment="")) == key(wanted)]
-    if state.startswith(MISSING) and protected:
-        state += (
-            f". If your job has this environment, pass --environment {one_line(protected[0].environment)}"
-        )
+        state += "; it also has " if matching else "; it has "
+        state += " and ".join(map(one_line, others))
+    for other in others:
+        if other in same_workflow and not other.environment:
+            state += ". The one without an environment lets jobs in that are not protected: remove it"
+        elif other in same_workflow and not matching:
+            state += f". If your job has this environment, pass --environment {one_line(other.environment)}"
     return state
 
 
@@ -1663,26 +1685,6 @@ def confirm(count: int) -> None:
             raise AuthError("Nothing was added")
 
 
-def add_publisher(crate: str, wanted: Publisher, api: str, token: str, fields: PublisherFields) -> None:
-    """Add a trusted publisher to a crate. Raises AuthError.
-
-    There is only one attempt: the registry would add the same publisher a second time.
-    """
-    owner, _, name = wanted.repository.rpartition("/")
-    config = {
-        "crate": crate,
-        fields.owner: owner,
-        fields.name: name,
-        fields.workflow: wanted.workflow,
-        "environment": wanted.environment or None,
-    }
-    request = Request("POST", api, bearer=token, body={fields.config: config})
-    response = send(request, time.monotonic() + REQUESTS_SECONDS)
-    time.sleep(API_PAUSE_SECONDS)
-    if not response.ok:
-        raise publisher_error(response)
-
-
 def publisher_error(response: Response) -> AuthError:
     """Return the error for a refusal of the registry, in its own words, with what to do."""
     detail = response.detail.lower()
@@ -1693,14 +1695,14 @@ def publisher_error(response: Response) -> AuthError:
     elif "not an owner" in detail:
         hint = "An owner must do this; to belong to a team that owns it isn't enough"
     elif "email" in detail or "e-mail" in detail:
-        hint = f"Verify your e-mail address in the settings of {response.request.host}"
+        hint = f"Verify your e-mail address in the settings of {response.host}"
     elif "github account" in detail:
-        hint = f"Link your GitHub account in the settings of {response.request.host}"
+        hint = f"Link your GitHub account in the settings of {response.host}"
     elif response.status in (401, 403):
         hint = "The token needs the scope `trusted-publishing`, for this crate"
     else:
         hint = "Correct it, and run this again"
-    return AuthError(f"refused ({response.problem})", hint)
+    return AuthError(f"refused ({response.problem}). {hint}")
 
 
 if __name__ == "__main__":
