@@ -906,32 +906,30 @@ def respond_to_cargo(line: bytes, registry: str) -> dict[str, object]:
     ci = detect_ci(masks=False)
     record = Record(ci.record_path())
     record.create()
-    # Not independent of the operation: what cargo got for reading must not serve for an upload.
-    response: dict[str, object] = {"kind": "get", "cache": "never", "operation_independent": False}
-    wanted = operation if kind == "get" else kind
-    if wanted == "read":
-        preflight(ci, record, registry, deadline)
-        response["token"] = PLACEHOLDER_TOKEN
-    elif wanted == "publish":
-        crate = f"{find(line, 'name')} {find(line, 'vers')}"
-        response["token"] = token_for_upload(ci, record, registry, deadline, crate)
-    elif wanted == "logout":
+    if kind == "logout":
         tokens = [issued for issued in record.tokens() if issued.registry == registry]
         problems = revoke_all(record, tokens, deadline)
         if problems:
             raise AuthError("Couldn't revoke an access token", details=problems)
-        response = {"kind": "logout"}
-    elif wanted == "login":
+        return {"Ok": {"kind": "logout"}}
+    if kind == "login":
         raise AuthError("`cargo login` isn't needed: cargo gets its tokens from crates-io-auth")
-    elif wanted in ("owners", "yank", "unyank"):
-        command = str(wanted).replace("owners", "owner")
+    if operation in ("owners", "yank", "unyank"):
+        command = operation.replace("owners", "owner")
         raise AuthError(
             f"A token of trusted publishing can't be used for `cargo {command}`",
             f"Use an ordinary API token: `cargo {command} --token …`.",
         )
+    if kind == "get" and operation == "read":
+        preflight(ci, record, registry, deadline)
+        token = PLACEHOLDER_TOKEN
+    elif kind == "get" and operation == "publish":
+        crate = f"{find(line, 'name')} {find(line, 'vers')}"
+        token = token_for_upload(ci, record, registry, deadline, crate)
     else:
         return {"Err": {"kind": "operation-not-supported"}}
-    return {"Ok": response}
+    # Not independent of the operation: what cargo got for reading must not serve for an upload.
+    return {"Ok": {"kind": "get", "token": token, "cache": "never", "operation_independent": False}}
 
 
 def preflight(ci: CI, record: Record, registry: str, deadline: float) -> None:
