@@ -969,6 +969,12 @@ def token_for_upload(ci: CI, record: Record, registry: str, deadline: float, cra
 
 # The command line
 
+SIGNALS = [
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK", "SIGALRM")
+    if hasattr(signal, name)
+]
+
 EPILOG = """\
 environment:
   INPUT_URL             the registry's URL, if --url is not given
@@ -993,56 +999,51 @@ def parse_arguments(arguments: list[str]) -> tuple[str, Callable[[], None]]:
         return "main", main
     import argparse  # here, since the action doesn't need it
 
+    formatter = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
         prog="crates_io_auth.py",
         description="Get a short-lived crates.io access token in CI, and revoke it afterwards.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=formatter,
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", metavar="command", required=True)
+    of_url = argparse.ArgumentParser(add_help=False)
+    of_url.add_argument("--url", help="the URL of the registry (default: https://crates.io)")
+    of_workspace = argparse.ArgumentParser(add_help=False)
+    of_workspace.add_argument("--manifest-path", help="the path of the workspace's Cargo.toml")
+    of_workspace.add_argument("--registry", default="crates-io", help="cargo's name for the registry")
 
-    def add_command(name: str, description: str) -> argparse.ArgumentParser:
-        formatter = argparse.RawDescriptionHelpFormatter
-        return commands.add_parser(name, help=description, epilog=EPILOG, formatter_class=formatter)
-
-    main_parser = add_command("main", "get an access token and hand it over (the default)")
-    main_parser.add_argument("--url", help="the URL of the registry (default: https://crates.io)")
-    main_parser.set_defaults(run=lambda options: main(options.url))
-    post_parser = add_command("post", "revoke the access tokens of this job")
-    post_parser.set_defaults(run=lambda options: post())
-    check_parser = add_command("check", "show what of a workspace can be published")
-    check_parser.add_argument("--manifest-path", help="the path of the workspace's Cargo.toml")
-    check_parser.add_argument("--registry", default="crates-io", help="cargo's name for the registry")
-    check_parser.add_argument(
-        "-p", "--package", metavar="NAME", action="append", default=[], help="only these crates"
-    )
-    check_parser.add_argument(
-        "--exclude", metavar="NAME", action="append", default=[], help="all but these crates"
-    )
-    check_parser.set_defaults(
-        run=lambda options: check(
-            options.manifest_path,
-            options.registry or "crates-io",
-            " ".join(options.package).split(),
-            " ".join(options.exclude).split(),
+    def add_command(
+        name: str, description: str, run: Callable[[Any], None], *parents: argparse.ArgumentParser
+    ) -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            name, help=description, epilog=EPILOG, formatter_class=formatter, parents=parents
         )
+        command.set_defaults(run=run)
+        return command
+
+    add_command(
+        "main",
+        "get an access token and hand it over (the default)",
+        lambda options: main(options.url),
+        of_url,
     )
-    publishers_parser = add_command("publishers", "show, or add, the trusted publishers of a workspace")
-    publishers_parser.add_argument("--add", action="store_true", help="add those that are missing")
-    publishers_parser.add_argument(
-        "--repository", metavar="OWNER/NAME", help="default: that of the remote origin"
+    add_command("post", "revoke the access tokens of this job", lambda _: post())
+    command = add_command("check", "show what of a workspace can be published", check, of_workspace)
+    names: dict[str, Any] = {"metavar": "NAME", "action": "append", "default": []}
+    command.add_argument("-p", "--package", help="only these crates", **names)
+    command.add_argument("--exclude", help="all but these crates", **names)
+    command = add_command(
+        "publishers", "show, or add, the trusted publishers of a workspace", publishers, of_workspace, of_url
     )
-    publishers_parser.add_argument("--workflow", metavar="FILE", help="the name of the workflow file")
-    publishers_parser.add_argument("--environment", metavar="NAME", help="default: none")
-    publishers_parser.add_argument("--gitlab", action="store_true", help="the project is on gitlab.com")
-    publishers_parser.add_argument("--manifest-path", help="the path of the workspace's Cargo.toml")
-    publishers_parser.add_argument("--url", help="the URL of the registry (default: https://crates.io)")
-    publishers_parser.add_argument("--registry", default="crates-io", help="cargo's name for the registry")
-    publishers_parser.set_defaults(run=publishers)
-    plugin_parser = commands.add_parser("cargo-plugin")  # not listed: cargo calls it as --cargo-plugin
-    plugin_parser.add_argument("--url")
-    plugin_parser.set_defaults(run=lambda options: cargo_plugin(options.url))
+    command.add_argument("--add", action="store_true", help="add those that are missing")
+    command.add_argument("--repository", metavar="OWNER/NAME", help="default: that of the remote origin")
+    command.add_argument("--workflow", metavar="FILE", help="the name of the workflow file")
+    command.add_argument("--environment", metavar="NAME", help="default: none")
+    command.add_argument("--gitlab", action="store_true", help="the project is on gitlab.com")
+    command = commands.add_parser("cargo-plugin", parents=[of_url])  # not listed: for cargo alone
+    command.set_defaults(run=lambda options: cargo_plugin(options.url))
     if arguments[0] == "--cargo-plugin":
         arguments = ["cargo-plugin", *arguments[1:]]
     elif arguments[0].startswith("--url"):
@@ -1051,22 +1052,25 @@ def parse_arguments(arguments: list[str]) -> tuple[str, Callable[[], None]]:
     return options.command, lambda: options.run(options)
 
 
-def ignore_signals(numbers: Iterable[int]) -> None:
-    """Ignore some signals from now on, so that they can't interrupt the message about why it ends."""
-    for number in numbers:
-        # Not SIG_IGN: Python would print a traceback for one that is already pending.
-        signal.signal(number, lambda *_: None)
-
-
-def stop_on_signals(reasons: dict[int, str]) -> None:
-    """Let each of some signals raise Stopped, with its reason."""
+def stop_on_signals(cancelled: str) -> None:
+    """Let a signal raise Stopped: with `cancelled` if the job was cancelled, else because of the alarm."""
 
     def stop(number: int, _: object) -> None:
-        ignore_signals(reasons)
-        raise Stopped(reasons[number])
+        ignore_signals()
+        took_too_long = (
+            f"Stopped after {COMMAND_SECONDS} seconds: a server or cargo took too long. Run this again."
+        )
+        raise Stopped(took_too_long if signal.Signals(number).name == "SIGALRM" else cancelled)
 
-    for number in reasons:
+    for number in SIGNALS:
         signal.signal(number, stop)
+
+
+def ignore_signals() -> None:
+    """Ignore signals from now on, so that none interrupts the message about why the command ends."""
+    for number in SIGNALS:
+        # Not SIG_IGN: Python would print a traceback for one that is already pending.
+        signal.signal(number, lambda *_: None)
 
 
 def run(arguments: list[str]) -> int:
@@ -1079,24 +1083,16 @@ def run(arguments: list[str]) -> int:
     cancelled = "Cancelled."
     if name not in ("check", "publishers"):
         cancelled += " This job's access tokens stay in its record until `post` revokes them."
-    signals = [
-        getattr(signal, each) for each in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, each)
-    ]
-    reasons = dict.fromkeys(signals, cancelled)
     # Windows has no alarm: there, the job's own time limit ends what trickles. `publishers` takes as long as
     # its crates take.
     if sys.platform != "win32" and name != "publishers":
-        took_too_long = (
-            f"Stopped after {COMMAND_SECONDS} seconds: a server or cargo took too long. Run this again."
-        )
-        reasons[signal.SIGALRM] = took_too_long
         signal.setitimer(signal.ITIMER_REAL, COMMAND_SECONDS)
     try:
-        stop_on_signals(reasons)
+        stop_on_signals(cancelled)
         command()
         return 0
     except (Exception, Stopped) as error:
-        ignore_signals(reasons)
+        ignore_signals()
         message = explain(error)
         # A warning for what `post` finds: a release that is out is out, and tokens expire.
         ci.annotate("warning" if name == "post" else "error", message)
@@ -1153,19 +1149,20 @@ class Crate:
         return f"{folder}/{name}"
 
 
-def check(manifest_path: str | None, registry: str, chosen: list[str], excluded: list[str]) -> None:
-    """Print what of a workspace can be published to a registry, and the command for it.
+def check(options: argparse.Namespace) -> None:
+    """Print what of a workspace can be published, and the command for it.
 
-    Of the chosen crates, or all if none is chosen, without the excluded ones. Raises AuthError if something
-    would stop the release.
+    Raises AuthError if something would stop the release.
     """
     deadline = time.monotonic() + REQUESTS_SECONDS
     ci = detect_ci()
-    members = workspace_members(manifest_path)
+    registry = options.registry or "crates-io"
+    members = workspace_members(options.manifest_path)
+    chosen, excluded = " ".join(options.package).split(), " ".join(options.exclude).split()
     crates = choose(members, registry, chosen, excluded)
     needed = {name for crate in crates for name in crate.needs} - {crate.name for crate in crates}
-    outside = [member for member in members if member.name in needed and member.may_go_to(registry)]
-    outside += [member for member in members if member.name in needed and member.is_private]
+    outside = [member for member in members if member.name in needed]
+    outside = [member for member in outside if member.is_private or member.may_go_to(registry)]
     entries: dict[str, list[Any]] = {}
     reasons: dict[str, str] = {}
     index_error = None
@@ -1187,7 +1184,7 @@ def check(manifest_path: str | None, registry: str, chosen: list[str], excluded:
 
     others = [member for member in members if member not in left and not member.is_private]
     exclude = " ".join(f"--exclude {member.name}" for member in others)
-    command = publish_command(exclude, registry, manifest_path)
+    command = publish_command(exclude, registry, options.manifest_path)
     ci.set_output("exclude", exclude)
     ci.set_output("publish", "true" if left else "false")
     ci.summarize(markdown_table(crates, states, registry))
@@ -1196,11 +1193,11 @@ def check(manifest_path: str | None, registry: str, chosen: list[str], excluded:
         print(printable(f"{crate.name:{width}}  {crate.version:12}  {states[crate.name]}"), flush=True)
     if new:
         ci.annotate("error", about_new_crates(new, left, api, command, deadline))
-    problems = [
-        f"{crate.name} {crate.version}: {reasons.get(crate.name) or states[crate.name]}"
-        for crate in [*left, *outside]
-        if crate.name in reasons or states.get(crate.name, TO_PUBLISH) != TO_PUBLISH
-    ]
+    problems = []
+    for crate in [*left, *outside]:
+        problem = reasons.get(crate.name) or states.get(crate.name, TO_PUBLISH)
+        if problem != TO_PUBLISH:
+            problems.append(f"{crate.name} {crate.version}: {problem}")
     if problems:
         raise AuthError("Stopped before any upload", AFTER_A_STOP, problems)
     if left:
