@@ -1488,12 +1488,15 @@ class PublisherAPI:
         while query:
             response = fetch("GET", self.url + query, time.monotonic() + REQUESTS_SECONDS, self.token)
             time.sleep(API_PAUSE_SECONDS)
-            configs = find(response.body, f"{self.config}s")
-            if not response.ok or not isinstance(configs, list):
+            if response.refused:
                 raise publisher_error(response)
+            configs = find(response.body, f"{self.config}s")
+            if not isinstance(configs, list) or not all(isinstance(config, dict) for config in configs):
+                raise response.error()
             for config in configs:
-                repository = f"{config[self.owner]}/{config[self.name]}"
-                found.append(Publisher(repository, config[self.workflow], config["environment"] or ""))
+                owner, name, workflow = (config.get(key) for key in (self.owner, self.name, self.workflow))
+                environment = one_line(config.get("environment") or "")
+                found.append(Publisher(one_line(f"{owner}/{name}"), one_line(workflow), environment))
             query = find(response.body, "meta", "next_page") or ""
             if not re.fullmatch(r"(\?[A-Za-z0-9._~%=&+-]*)?", str(query)):
                 raise AuthError("the registry's list of trusted publishers goes on at an unusable address")
@@ -1662,12 +1665,12 @@ def state_of_publishers(found: list[Publisher], wanted: Publisher) -> str:
     state = MATCHES if matching else MISSING
     if others:
         state += "; it also has " if matching else "; it has "
-        state += " and ".join(map(one_line, others))
+        state += " and ".join(map(str, others))
     for other in others:
         if other in same_workflow and not other.environment:
             state += ". The one without an environment lets jobs in that are not protected: remove it"
         elif other in same_workflow and not matching:
-            state += f". If your job has this environment, pass --environment {one_line(other.environment)}"
+            state += f". If your job has this environment, pass --environment {other.environment}"
     return state
 
 

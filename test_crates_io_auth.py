@@ -3353,6 +3353,21 @@ def test_publishers_reads_all_pages_of_a_long_list(world: World) -> None:
 
 @needs("cargo")
 @needs("git")
+@pytest.mark.parametrize("configs", [{"a": {}}, ["a"], None], ids=["object", "strings", "nothing"])
+def test_a_malformed_list_of_publishers_is_told_and_stops_no_other_crate(
+    world: World, configs: object
+) -> None:
+    for crate in ("alpha", "beta", "gamma"):
+        give_publisher(world, crate)
+    world.registry.faults = [respond(200, {"github_configs": configs})]
+    result = publishers(world)
+    *_, alpha, beta, gamma = result.stdout.splitlines()
+    problem = "Couldn't get a valid response from 127.0.0.1: HTTP 200: not the expected body"
+    assert [alpha, beta, gamma] == [f"alpha  {problem}", "beta   matches", "gamma  matches"]
+
+
+@needs("cargo")
+@needs("git")
 @pytest.mark.parametrize(
     "page", ["@example.com/", "/../../elsewhere", "?a=1 HTTP/1.1", 7], ids=["host", "path", "blank", "number"]
 )
