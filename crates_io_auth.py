@@ -1121,13 +1121,28 @@ NOT_THERE = "it is not on the registry, and has `publish = false` or is left out
 
 
 class Crate:
-    """A member of the workspace."""
+    """A member of the workspace, and what is found out about it."""
 
     def __init__(self, package: dict[str, Any], needs: dict[str, bool]) -> None:
         self.name: str = package["name"]
         self.version: str = package["version"]
         self.package = package  # as `cargo metadata` describes it
         self.needs = needs  # the members that it depends on when published, and whether for its tests alone
+        self.entries: list[Any] | None = None  # what the index says of each version; None if not known
+        self.problem = ""  # why it is not known
+        self.flaws: list[str] = []  # what must be corrected before it can be published
+
+    @property
+    def state(self) -> str:
+        if self.flaws:
+            return TO_CORRECT
+        if self.entries is None:
+            return UNKNOWN
+        if not self.entries:
+            return NEW
+        # The registry has no two versions that differ in build metadata only. A yanked one is there, too.
+        versions = [entry["vers"].partition("+")[0] for entry in self.entries]
+        return PUBLISHED if self.version.partition("+")[0] in versions else TO_PUBLISH
 
     def may_go_to(self, registry: str) -> bool:
         """Whether `publish` in Cargo.toml allows a registry."""
@@ -1163,22 +1178,20 @@ def check(options: argparse.Namespace) -> None:
     needed = {name for crate in crates for name in crate.needs} - {crate.name for crate in crates}
     outside = [member for member in members if member.name in needed]
     outside = [member for member in outside if member.is_private or member.may_go_to(registry)]
-    entries: dict[str, list[Any]] = {}
-    reasons: dict[str, str] = {}
     index_error = None
     try:
-        api, entries, reasons = read_index(index_url(registry), [*crates, *outside], deadline)
+        api = read_index(index_url(registry), [*crates, *outside], deadline)
     except AuthError as error:  # raised below, after all that can be told without the index
         index_error = error
-    states = {crate.name: state_of(crate, entries.get(crate.name)) for crate in crates}
-    left = [crate for crate in crates if states[crate.name] != PUBLISHED]
-    new = [crate.name for crate in left if states[crate.name] == NEW]
-    missing = {crate.name for crate in outside if entries.get(crate.name) == []}
-    for crate, flaws in flaws_of(left, entries, missing):
-        states[crate.name] = TO_CORRECT
-        manifest = one_line(os.path.relpath(crate.package["manifest_path"]))
-        message = f"{crate.name} can't be published as it is. Correct {manifest}, commit, and push a new tag:"
-        ci.annotate("error", "\n  ".join([message, *flaws]))
+    left = [crate for crate in crates if crate.state != PUBLISHED]
+    new = [crate.name for crate in left if crate.state == NEW]
+    find_flaws(left, {member.name for member in outside if member.state == NEW})
+    for crate in left:
+        if crate.flaws:
+            manifest = one_line(os.path.relpath(crate.package["manifest_path"]))
+            cure = f"Correct {manifest}, commit, and push a new tag:"
+            message = f"{crate.name} can't be published as it is. {cure}"
+            ci.annotate("error", "\n  ".join([message, *crate.flaws]))
     if index_error:
         raise index_error
 
@@ -1187,17 +1200,17 @@ def check(options: argparse.Namespace) -> None:
     command = publish_command(exclude, registry, options.manifest_path)
     ci.set_output("exclude", exclude)
     ci.set_output("publish", "true" if left else "false")
-    ci.summarize(markdown_table(crates, states, registry))
+    ci.summarize(markdown_table(crates, registry))
     width = max((len(crate.name) for crate in crates), default=0)
     for crate in crates:
-        print(printable(f"{crate.name:{width}}  {crate.version:12}  {states[crate.name]}"), flush=True)
+        print(printable(f"{crate.name:{width}}  {crate.version:12}  {crate.state}"), flush=True)
     if new:
         ci.annotate("error", about_new_crates(new, left, api, command, deadline))
-    problems = []
-    for crate in [*left, *outside]:
-        problem = reasons.get(crate.name) or states.get(crate.name, TO_PUBLISH)
-        if problem != TO_PUBLISH:
-            problems.append(f"{crate.name} {crate.version}: {problem}")
+    problems = [
+        f"{crate.name} {crate.version}: {crate.problem or crate.state}"
+        for crate in [*left, *outside]
+        if crate.problem or (crate in left and crate.state != TO_PUBLISH)
+    ]
     if problems:
         raise AuthError("Stopped before any upload", AFTER_A_STOP, problems)
     if left:
@@ -1264,30 +1277,28 @@ def choose(members: list[Crate], registry: str, chosen: list[str], excluded: lis
     return [crate for crate in crates if crate.name not in excluded]
 
 
-def flaws_of(
-    crates: list[Crate], entries: dict[str, list[Any]], missing: set[str]
-) -> Iterator[tuple[Crate, list[str]]]:
-    """Return the crates that can't be published as they are, with what has to be corrected in each manifest.
+def find_flaws(crates: list[Crate], missing: set[str]) -> None:
+    """Find out what has to be corrected in the manifest of each crate before it can be published.
 
     `missing` are the members that the registry doesn't have, and that are not to be published either.
     """
     cycles = cycles_among(crates)
     for crate in crates:
         flaws = [
-            *metadata_flaws(crate.package, entries.get(crate.name, [])),
+            *metadata_flaws(crate),
             *dependency_flaws(crate.package["dependencies"]),
             *(f"dependency {name}: {NOT_THERE}" for name in crate.needs if name in missing),
             *cycles[crate.name],
         ]
-        if flaws:
-            yield crate, list(dict.fromkeys(flaws))
+        crate.flaws = list(dict.fromkeys(flaws))
 
 
-def metadata_flaws(package: dict[str, Any], published: list[Any]) -> Iterator[str]:
+def metadata_flaws(crate: Crate) -> Iterator[str]:
     """Return what crates.io refuses in the metadata of a crate.
 
     https://github.com/rust-lang/crates.io/blob/main/src/controllers/krate/publish.rs
     """
+    package = crate.package
     if not package["description"]:
         yield 'description: it is missing, add `description = "…"`'
     if not package["license"] and not package["license_file"]:
@@ -1300,8 +1311,10 @@ def metadata_flaws(package: dict[str, Any], published: list[Any]) -> Iterator[st
             yield f"keywords: `{one_line(keyword)}` is refused, {rule}"
     # Without those that an optional dependency makes by itself. crates.io allows more to some crates.
     features = [name for name, value in package["features"].items() if value != [f"dep:{name}"]]
-    before = [len(entry.get("features") or ()) + len(entry.get("features2") or ()) for entry in published]
-    if len(features) > max([300, *before]):
+    published = [
+        len(entry.get("features") or ()) + len(entry.get("features2") or ()) for entry in crate.entries or ()
+    ]
+    if len(features) > max([300, *published]):
         yield f"features: {len(features)} are too many, keep at most 300 or ask crates.io for more"
 
 
@@ -1393,10 +1406,8 @@ def index_url(registry: str) -> str:
     return registry_url(index[len("sparse+") :])
 
 
-def read_index(
-    index: str, crates: list[Crate], deadline: float
-) -> tuple[str, dict[str, list[Any]], dict[str, str]]:
-    """Return the URL of the registry, what its index has about each crate, and why that isn't known.
+def read_index(index: str, crates: list[Crate], deadline: float) -> str:
+    """Find out what an index has about crates, and return the URL of its registry.
 
     Raises AuthError if the index can't be read at all.
     """
@@ -1410,13 +1421,12 @@ def read_index(
     pool = ThreadPoolExecutor(INDEX_REQUESTS)
     urls = [f"{index}/{crate.index_path}" for crate in crates]
     responses = [pool.submit(fetch, "GET", url, deadline, max_bytes=INDEX_BYTES) for url in urls]
-    entries, reasons = {}, {}
     for crate, response in zip(crates, responses):
         try:
-            entries[crate.name] = entries_in(response.result())
+            crate.entries = entries_in(response.result())
         except AuthError as error:
-            reasons[crate.name] = error.message
-    return str(find(config.body, "api")), entries, reasons
+            crate.problem = error.message
+    return str(find(config.body, "api"))
 
 
 def entries_in(response: Response) -> list[Any]:
@@ -1430,17 +1440,6 @@ def entries_in(response: Response) -> list[Any]:
     return entries
 
 
-def state_of(crate: Crate, entries: list[Any] | None) -> str:
-    """Return the state of a crate, from what the index says of its versions."""
-    if entries is None:
-        return UNKNOWN
-    if not entries:
-        return NEW
-    # The registry has no two versions that differ in build metadata only. A yanked one is there, too.
-    versions = [entry["vers"].partition("+")[0] for entry in entries]
-    return PUBLISHED if crate.version.partition("+")[0] in versions else TO_PUBLISH
-
-
 def publish_command(exclude: str, registry: str, manifest_path: str | None) -> str:
     """Return the command that publishes what is left."""
     import shlex  # here, since getting a token needs none
@@ -1451,14 +1450,14 @@ def publish_command(exclude: str, registry: str, manifest_path: str | None) -> s
     return printable(command).replace("\n", "?")
 
 
-def markdown_table(crates: list[Crate], states: dict[str, str], registry: str) -> str:
+def markdown_table(crates: list[Crate], registry: str) -> str:
     """Return a row for each crate. The reasons are left out: a server's words could be Markdown."""
     rows = ["| Crate | Version | State |", "| --- | --- | --- |"]
     for crate in crates:
         name = f"`{crate.name}`"
         if registry == "crates-io":
             name = f"[{name}]({CRATES_IO}/crates/{crate.name})"
-        rows.append(f"| {name} | {crate.version} | {states[crate.name]} |")
+        rows.append(f"| {name} | {crate.version} | {crate.state} |")
     return "\n".join([*rows, "", NOT_CHECKED, "", ""])
 
 
