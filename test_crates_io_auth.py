@@ -1485,6 +1485,11 @@ def test_text_from_outside_is_shown_without_what_is_secret_or_active(
     assert result.log == f"##[error]127.0.0.1 refused the identity token: HTTP 400: {shown}\n"
 
 
+def test_a_secret_that_begins_with_another_is_hidden_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(script, "SECRETS", {"s3cr3t-token", "s3cr3t-token-of-two"})
+    assert script.printable("s3cr3t-token-of-two, s3cr3t-token") == "***, ***"
+
+
 # The wire
 
 
@@ -2551,6 +2556,12 @@ def test_each_upload_leaves_a_line_in_the_summary_of_its_step(world: World) -> N
     )
 
 
+@pytest.mark.parametrize("path", [None, "/nowhere/summary"], ids=["not set", "not there"])
+def test_a_summary_that_can_t_be_written_stops_nothing(world: World, path: str | None) -> None:
+    env = world.on_github(GITHUB_STEP_SUMMARY=path)
+    assert ask(world, env, about(world))["Ok"]["token"] in world.registry.alive()
+
+
 @pytest.mark.parametrize(
     ("minutes", "fields", "reused"),
     [(24, {}, True), (25, {}, False), (-1, {}, False), (0, {"registry": "http://127.0.0.1:1"}, False)],
@@ -3090,7 +3101,7 @@ INDEX_FAULTS: dict[str, tuple[Fault, str]] = {
     "secured": (respond(401), f"{UNUSABLE_RESPONSE}(HTTP 401)"),
     "denied": (refuse(403, "no"), f"{UNUSABLE_RESPONSE}(HTTP 403: no)"),
     "failing": (refuse(500, "oh | <b>"), "Couldn't get a valid response from 127.0.0.1: HTTP 500: oh | <b>"),
-    "moved": (respond(302, Location="http://elsewhere"), "(HTTP 302: redirects to http://elsewhere)"),
+    "moved": (respond(300, Location="http://elsewhere"), "(HTTP 300: redirects to http://elsewhere)"),
     "portal": (respond(200, b"<html>Log in</html>"), f"{UNUSABLE_RESPONSE}(HTTP 200: not the expected body)"),
     "teapot": (respond(418, b'{"vers": "0.1.0"}'), '(HTTP 418: {"vers": "0.1.0"})'),
     "empty": (respond(200), f"{UNUSABLE_RESPONSE}(HTTP 200: not the expected body)"),
@@ -3499,7 +3510,8 @@ def test_what_publishers_can_t_find_out_it_asks_for(world: World) -> None:
     (workflows / "test.yml").write_text("  - run: cargo publish --workspace --dry-run")
     assert publishers(world).stdout.startswith(f"The trusted publisher {WANTED}")
     (workflows / "release.yml").write_text("cargo publish\n    environment: release")
-    assert "error: release.yml has an `environment`\n" in publishers(world).stderr
+    result = publishers(world)
+    assert "error: release.yml has an `environment`\nPass it as --environment NAME, or" in result.stderr
     assert "environment release, for 3" in publishers(world, "--environment", "release").stdout
     assert "environment (none), for 3" in publishers(world, "--environment", "").stdout
     for environment in [], ["--environment", "release"]:
