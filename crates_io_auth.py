@@ -39,7 +39,7 @@ import urllib.parse
 import urllib.request
 from email.utils import parsedate_to_datetime
 
-TYPE_CHECKING = False  # as type checkers know it: to import typing takes 3 ms and 0.4 MiB
+TYPE_CHECKING = False  # True for type checkers; at run time, importing typing would cost 3 ms and 0.4 MiB
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterable, Iterator
@@ -53,13 +53,13 @@ CRATES_IO = "https://crates.io"
 CRATES_IO_INDEXES = ("sparse+https://index.crates.io/", "https://github.com/rust-lang/crates.io-index")
 TOKENS_PATH = "/api/v1/trusted_publishing/tokens"
 
-COMMAND_SECONDS = 150  # for a whole command, whatever a server does
+COMMAND_SECONDS = 150  # for a whole command: see `run`
 REQUESTS_SECONDS = 140  # for its requests, with their retries
 WAIT_SECONDS = 30  # for a server: to connect, and for each part of its response
 BACKOFF_SECONDS = (1, 2, 4)  # between attempts
 ATTEMPTS = len(BACKOFF_SECONDS) + 1
 RETRY_AFTER_SECONDS = 30  # the longest pause that a server can ask for
-LIFETIME_SECONDS = 30 * 60  # of crates.io's access tokens; the response doesn't tell it
+LIFETIME_SECONDS = 30 * 60  # of crates.io's access tokens; the response doesn't include it
 FRESH_SECONDS = 25 * 60  # the age up to which an access token is used for one more upload
 API_PAUSE_SECONDS = 1  # between requests to crates.io's API: https://crates.io/data-access
 RESPONSE_BYTES = 1024 * 1024
@@ -72,7 +72,7 @@ SECRETS: set[str] = set()  # that this process has received, see `as_secret`
 def printable(text: str) -> str:
     """Return text without secrets, control characters and commands of a CI system.
 
-    All that a command shows passes here. Secrets are what this process has received as such, what looks like
+    Every message passes here. Secrets are what this process has received as such, what looks like
     a token, and the user and password of a URL.
     """
     for secret in sorted(SECRETS, key=len, reverse=True):  # one may be the beginning of another
@@ -84,14 +84,14 @@ def printable(text: str) -> str:
 
 
 def one_line(text: object) -> str:
-    """Return text from outside as a part of one line, at most 500 characters."""
+    """Return text from outside as a part of one line, cut after 500 characters."""
     line = printable(" ".join(str(text).split()))
     return line if len(line) <= 500 else line[:500] + "..."
 
 
 def say(message: str) -> None:
     """Print a message on stderr: stdout is for the access token."""
-    # release-plz and cargo-workspaces take a `cargo publish` for failed if its stderr contains "error:".
+    # release-plz and cargo-workspaces treat `cargo publish` as failed if its stderr contains "error:".
     text = printable(message).replace("error:", "error").replace("\n", "\ncrates-io-auth: ")
     with contextlib.suppress(OSError):
         print(f"crates-io-auth: {text}", file=sys.stderr, flush=True)
@@ -111,8 +111,8 @@ class TransientError(AuthError):
     def __init__(self, host: str, reason: str, retry_after: float | None = None) -> None:
         super().__init__(
             f"Couldn't get a valid response from {host}: {reason}",
-            f"Is {host} spelled right? It may be down, or this network may need a proxy (HTTPS_PROXY).\n"
-            "Run this again later (on GitHub: Re-run failed jobs).",
+            "Run this again later (on GitHub: Re-run failed jobs).\n"
+            "If it fails again: is the host spelled right? Does this network need a proxy (HTTPS_PROXY)?",
         )
         self.retry_after = retry_after
 
@@ -134,7 +134,7 @@ def explain(error: BaseException) -> str:
         trace = trace.tb_next
     return (
         f"crates_io_auth.py failed unexpectedly: {type(error).__name__} at {', '.join(places)}\n"
-        "Please report this. `python3 crates_io_auth.py post` revokes the access tokens of this job."
+        "Please report this. `python3 crates_io_auth.py post` revokes the access tokens of this job, if any."
     )
 
 
@@ -153,7 +153,7 @@ def find(text: str | bytes, *path: str | int) -> Any:
 
 
 def as_secret(value: object) -> str:
-    """Return a bearer token, never to be shown from now on; "" if the value has not the form of one.
+    """Return a bearer token, never to be shown from now on; "" if the value doesn't have its form.
 
     With that form (RFC 6750, section 2.1) it can't end a line, a header or a string, wherever it is sent or
     written.
@@ -190,7 +190,8 @@ def parse_url(url: str) -> re.Match[str]:
         raise AuthError(
             f"Invalid URL: {one_line(url.rpartition('@')[2])}",  # a password may stand before an @
             "It must be https://host, perhaps with a port and a path, or http for this machine (localhost,\n"
-            "127.0.0.1, [::1]). Nothing was sent to it. Correct the input `url`, INPUT_URL or --url.",
+            "127.0.0.1, [::1]). Nothing was sent to it. Correct it where it comes from: the input `url`,\n"
+            "INPUT_URL, --url, or CARGO_REGISTRIES_<NAME>_INDEX.",
         )
     return parts
 
@@ -243,7 +244,7 @@ class Response:
         """What is wrong with the response, in one line: the status, and what the server says."""
         if self.ok:
             text = "not the expected body"  # not shown: it may hold a part of a token
-        elif self.status < 400:
+        elif self.headers["Location"]:
             text = f"redirects to {one_line(self.headers['Location'])}"
         else:
             text = self.detail or one_line(self.body.decode(errors="replace"))
@@ -255,7 +256,7 @@ class Response:
 
 
 def parse_retry_after(value: str) -> float | None:
-    """Return the seconds that a Retry-After header asks for, as a number or a date; None if it doesn't."""
+    """Return the seconds that a Retry-After header asks for, as a number or a date; None if it is invalid."""
     with contextlib.suppress(Exception):  # Python 3.8 raises UnboundLocalError for "1 Jan 2001 00.00.00.00"
         digits = re.fullmatch("[0-9]+", value)
         seconds = float(value) if digits else parsedate_to_datetime(value).timestamp() - time.time()
@@ -310,7 +311,8 @@ def send(
             # Not just the limit: Python 3.8 and 3.9 allocate all that is asked for.
             size = max_bytes if response.length is None else min(response.length, max_bytes)
             content = response.read(size + 1)
-            if response.length or len(content) > size:  # what is missing from Content-Length, or too much
+            missing = response.length  # what is left of Content-Length: http.client counts it down
+            if missing or len(content) > size:
                 raise TransientError(host, "the response is cut off or too long")
             return Response(host, response.status, response.headers, content)
     except (OSError, ValueError, http.client.HTTPException) as error:
@@ -323,7 +325,7 @@ def send(
             ) from None
         text = one_line(reason)
         if isinstance(error, (ValueError, http.client.InvalidURL)):
-            text = "is HTTPS_PROXY valid?"  # not shown: the error may repeat its password
+            text = "is the URL, or HTTPS_PROXY, valid?"  # the error itself may repeat a password
         raise TransientError(host, f"{text} ({type(reason).__name__})") from None
 
 
@@ -430,7 +432,7 @@ class Record:
     def create(self) -> None:
         """Make the folder if it is missing, and see that nobody else can read what is written to it.
 
-        To revoke needs no such check: whoever plants a token there holds it already. Raises AuthError or
+        Revoking needs no such check: whoever plants a token there holds it already. Raises AuthError or
         OSError.
         """
         with contextlib.suppress(FileExistsError):
@@ -447,8 +449,9 @@ class Record:
         """Write the file for an access token, which only its owner can read. Raises OSError."""
         descriptor, _ = tempfile.mkstemp(suffix=".json", dir=self.path)
         with open(descriptor, "w", encoding="ascii") as file:
-            fields = {"registry": issued.registry, "token": issued.token, "issued_at": issued.issued_at}
-            json.dump(fields, file)
+            json.dump(
+                {"registry": issued.registry, "token": issued.token, "issued_at": issued.issued_at}, file
+            )
 
     def tokens(self) -> list[IssuedToken]:
         """Return the access tokens in the record. A file that can't be read is reported, and passed over.
@@ -464,7 +467,7 @@ class Record:
             except FileNotFoundError:  # another process has just revoked it
                 continue
             except OSError:
-                content = b"unreadable"
+                content = b"unreadable"  # and so no JSON
             registry, token, issued_at = (find(content, key) for key in ("registry", "token", "issued_at"))
             if isinstance(registry, str) and as_secret(token) and isinstance(issued_at, (int, float)):
                 tokens.append(IssuedToken(registry, token, issued_at, path))
@@ -501,7 +504,6 @@ class CI:
     """Any CI system, or a shell. A subclass overrides what its system does differently."""
 
     single_use = True  # the job has one identity token, and the registry accepts it once
-    has_post_step = False
 
     def __init__(self, masks: bool = True) -> None:
         self.masks = masks  # whether `mask` may print
@@ -544,11 +546,11 @@ class CI:
 
     def record_path(self) -> str:
         """Return where the record of this job is. Raises AuthError."""
-        # Not tempfile.gettempdir, which avoids a full disk: `post` must look where `main` wrote.
+        # tempfile.gettempdir would leave a full disk for another, and `post` would look in the wrong place.
         temporary = os.environ.get("TMPDIR") or os.environ.get("TEMP") or "/tmp"
         job = os.environ.get("CI_JOB_ID", "")  # GitLab sets it
         name = hashlib.sha256(os.fsencode(job)).hexdigest()[:32] if job else "no-job-id"
-        if sys.platform != "win32":  # where each user has a temporary folder
+        if sys.platform != "win32":  # there, each user has a temporary folder
             name = f"{os.geteuid()}-{name}"
         return os.path.join(absolute_path("TMPDIR (or TEMP)", temporary), f"crates-io-auth-{name}")
 
@@ -572,7 +574,6 @@ class GitHubActions(CI):
     """
 
     single_use = False
-    has_post_step = True
 
     def is_true(self, name: str) -> bool:
         """Return an input of the action that is a boolean of YAML 1.2, as GitHub's own toolkit reads it."""
@@ -675,12 +676,14 @@ def exchange(ci: CI, registry: str, deadline: float) -> tuple[IssuedToken, Publi
         identity_token = ci.identity_token(audience_of(registry), deadline)
         ci.mask(identity_token)
         claims = claims_of(identity_token)
-        started_at = int(time.time())
+        started_at = time.time()
         response = send("POST", registry + TOKENS_PATH, deadline, body={"jwt": identity_token})
         token = as_secret(find(response.body, "token")) if response.ok else ""
         if token:
             return IssuedToken(registry, token, started_at), publisher_of(claims)
-        raise refusal(response, claims, registry) if response.refused else response.error()
+        if response.refused:
+            raise refusal(response, claims, registry)
+        raise response.error()
 
     return with_retries(attempt, deadline)
 
@@ -756,7 +759,7 @@ def main(url: str | None = None) -> None:
     deadline = time.monotonic() + REQUESTS_SECONDS
     ci = detect_ci()
     record = Record(ci.record_path())
-    record.create()  # first, so that `post` can tell a record that was removed from one that never was
+    record.create()  # first: from here on, `post` warns if it is missing
     registry = registry_url(url)
     if isinstance(ci, GitHubActions) and ci.is_true("credential-provider"):
         set_up_cargo(ci, registry, os.environ.get("INPUT_REGISTRY") or "crates-io")
@@ -781,7 +784,7 @@ def post() -> None:
     tokens = [] if is_missing else record.tokens()
     token = os.environ.get("CARGO_REGISTRY_TOKEN", "").strip()
     if token.startswith("cio_tp_") and token not in [issued.token for issued in tokens] and as_secret(token):
-        tokens.append(IssuedToken(os.environ.get("INPUT_URL") or CRATES_IO, token, 0))
+        tokens.append(IssuedToken(os.environ.get("INPUT_URL") or CRATES_IO, token, time.time()))
     problems = revoke_all(record, tokens, deadline)
     if problems:
         raise AuthError(
@@ -791,13 +794,13 @@ def post() -> None:
         )
     for issued in tokens:
         overdue = time.time() - issued.issued_at - LIFETIME_SECONDS
-        if issued.issued_at and overdue > 0:
+        if overdue > 0:
             say(
-                f"An access token had expired {overdue / 60:.0f} minutes before. If an upload failed with "
-                "`Invalid authentication token`, this is why.\n"
+                f"An access token expired {overdue / 60:.0f} minutes before this step. If an upload failed\n"
+                "with `Invalid authentication token`, this is why.\n"
                 "With `credential-provider: true`, cargo gets a new one in time."
             )
-    if is_missing and ci.has_post_step:
+    if is_missing and isinstance(ci, GitHubActions):
         raise AuthError(
             f"The record of this job, {one_line(record.path)}, is missing",
             "Either no access token was requested, or a step has emptied RUNNER_TEMP.\n"
@@ -824,7 +827,8 @@ def variable_prefix(cargo_registry: str) -> str:
 def set_up_cargo(ci: GitHubActions, registry: str, cargo_registry: str) -> None:
     """Have cargo get its tokens for a registry from this file, in the steps that follow.
 
-    Writes a launcher, since cargo can't pass options to Python. Raises AuthError or OSError.
+    Writes a launcher. cargo runs it with the option --cargo-plugin alone; the launcher passes that on itself,
+    with the registry's URL. Raises AuthError or OSError.
     """
     import shlex  # here, since getting a token needs none
 
@@ -865,7 +869,7 @@ def launcher_problem(folder: str, command: list[str]) -> str:
     """Return why cargo could not start a launcher in a folder, or "" if it can."""
     # cargo splits the variable with its path at blanks, and the runner ends that at a line break.
     if not folder.isprintable() or " " in folder:
-        return f"the path of RUNNER_TEMP has a blank, {one_line(folder)}"
+        return f"the path of RUNNER_TEMP has a blank or a control character, {one_line(folder)}"
     # cmd.exe replaces %NAME% in the launcher's path, and reads its text in a code page of its own.
     if sys.platform == "win32" and "%" in folder:
         return f"the path of RUNNER_TEMP has a %, {one_line(folder)}"
@@ -928,7 +932,6 @@ def respond_to_cargo(line: bytes, registry: str) -> dict[str, object]:
         token = token_for_upload(ci, record, registry, deadline, crate)
     else:
         return {"Err": {"kind": "operation-not-supported"}}
-    # Not independent of the operation: what cargo got for reading must not serve for an upload.
     return {"Ok": {"kind": "get", "token": token, "cache": "never", "operation_independent": False}}
 
 
@@ -969,15 +972,9 @@ def token_for_upload(ci: CI, record: Record, registry: str, deadline: float, cra
 
 # The command line
 
-SIGNALS = [
-    getattr(signal, name)
-    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK", "SIGALRM")
-    if hasattr(signal, name)
-]
-
 EPILOG = """\
 environment:
-  INPUT_URL             the registry's URL, if --url is not given
+  INPUT_URL             main, post: the registry's URL, if --url is not given
   CRATES_IO_ID_TOKEN    main: the identity token, outside GitHub Actions. That of another registry is named
                         after its URL: STAGING_CRATES_IO_ID_TOKEN
   CARGO_REGISTRY_TOKEN  post: revoked, too, if it is a temporary token (cio_tp_...)
@@ -1031,9 +1028,12 @@ def parse_arguments(arguments: list[str]) -> tuple[str, Callable[[], None]]:
     )
     add_command("post", "revoke the access tokens of this job", lambda _: post())
     command = add_command("check", "show what of a workspace can be published", check, of_workspace)
-    names: dict[str, Any] = {"metavar": "NAME", "action": "append", "default": []}
-    command.add_argument("-p", "--package", help="only these crates", **names)
-    command.add_argument("--exclude", help="all but these crates", **names)
+    command.add_argument(
+        "-p", "--package", metavar="NAME", action="append", default=[], help="only these crates"
+    )
+    command.add_argument(
+        "--exclude", metavar="NAME", action="append", default=[], help="all but these crates"
+    )
     command = add_command(
         "publishers", "show, or add, the trusted publishers of a workspace", publishers, of_workspace, of_url
     )
@@ -1050,6 +1050,13 @@ def parse_arguments(arguments: list[str]) -> tuple[str, Callable[[], None]]:
         arguments = ["main", *arguments]
     options = parser.parse_args(arguments)
     return options.command, lambda: options.run(options)
+
+
+SIGNALS = [
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK", "SIGALRM")
+    if hasattr(signal, name)
+]
 
 
 def stop_on_signals(cancelled: str) -> None:
@@ -1079,7 +1086,7 @@ def run(arguments: list[str]) -> int:
         if isinstance(stream, io.TextIOWrapper):  # not if it was closed before Python started
             stream.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
     name, command = parse_arguments(arguments)
-    ci = CI() if name == "cargo-plugin" else detect_ci()  # cargo shows what is printed as it is
+    ci = CI() if name == "cargo-plugin" else detect_ci()  # no workflow commands in cargo's output
     cancelled = "Cancelled."
     if name not in ("check", "publishers"):
         cancelled += " This job's access tokens stay in its record until `post` revokes them."
@@ -1094,7 +1101,7 @@ def run(arguments: list[str]) -> int:
     except (Exception, Stopped) as error:
         ignore_signals()
         message = explain(error)
-        # A warning for what `post` finds: a release that is out is out, and tokens expire.
+        # Only a warning from `post`: the release is out already, and its tokens expire by themselves.
         ci.annotate("warning" if name == "post" else "error", message)
         if name != "post":
             # In an indented block of code nothing is a link or HTML, and no indented line can end it.
@@ -1144,9 +1151,9 @@ class Crate:
         versions = [entry["vers"].partition("+")[0] for entry in self.entries]
         return PUBLISHED if self.version.partition("+")[0] in versions else TO_PUBLISH
 
-    def may_go_to(self, registry: str) -> bool:
+    def may_go_to(self, cargo_registry: str) -> bool:
         """Whether `publish` in Cargo.toml allows a registry."""
-        return self.package["publish"] is None or registry in self.package["publish"]
+        return self.package["publish"] is None or cargo_registry in self.package["publish"]
 
     @property
     def is_private(self) -> bool:
@@ -1171,22 +1178,27 @@ def check(options: argparse.Namespace) -> None:
     """
     deadline = time.monotonic() + REQUESTS_SECONDS
     ci = detect_ci()
-    registry = options.registry or "crates-io"
+    cargo_registry = options.registry or "crates-io"
     members = workspace_members(options.manifest_path)
     chosen, excluded = " ".join(options.package).split(), " ".join(options.exclude).split()
-    crates = choose(members, registry, chosen, excluded)
+    crates = choose(members, cargo_registry, chosen, excluded)
+    # Not to be published here, but needed by what is: it must be on the registry already. A member that has
+    # another registry in `publish` is passed over, since the dependency can name that.
     needed = {name for crate in crates for name in crate.needs} - {crate.name for crate in crates}
-    outside = [member for member in members if member.name in needed]
-    outside = [member for member in outside if member.is_private or member.may_go_to(registry)]
+    outside = [
+        member
+        for member in members
+        if member.name in needed and (member.is_private or member.may_go_to(cargo_registry))
+    ]
     index_error = None
     try:
-        api = read_index(index_url(registry), [*crates, *outside], deadline)
+        api = read_index(index_url(cargo_registry), [*crates, *outside], deadline)
     except AuthError as error:  # raised below, after all that can be told without the index
         index_error = error
-    left = [crate for crate in crates if crate.state != PUBLISHED]
-    new = [crate.name for crate in left if crate.state == NEW]
-    find_flaws(left, {member.name for member in outside if member.state == NEW})
-    for crate in left:
+    unpublished = [crate for crate in crates if crate.state != PUBLISHED]
+    new = [crate.name for crate in unpublished if crate.state == NEW]
+    find_flaws(unpublished, {member.name for member in outside if member.state == NEW})
+    for crate in unpublished:
         if crate.flaws:
             manifest = one_line(os.path.relpath(crate.package["manifest_path"]))
             cure = f"Correct {manifest}, commit, and push a new tag:"
@@ -1195,28 +1207,28 @@ def check(options: argparse.Namespace) -> None:
     if index_error:
         raise index_error
 
-    others = [member for member in members if member not in left and not member.is_private]
+    others = [member for member in members if member not in unpublished and not member.is_private]
     exclude = " ".join(f"--exclude {member.name}" for member in others)
-    command = publish_command(exclude, registry, options.manifest_path)
+    command = publish_command(exclude, cargo_registry, options.manifest_path)
     ci.set_output("exclude", exclude)
-    ci.set_output("publish", "true" if left else "false")
-    ci.summarize(markdown_table(crates, registry))
+    ci.set_output("publish", "true" if unpublished else "false")
+    ci.summarize(markdown_table(crates, cargo_registry))
     width = max((len(crate.name) for crate in crates), default=0)
     for crate in crates:
         print(printable(f"{crate.name:{width}}  {crate.version:12}  {crate.state}"), flush=True)
     if new:
-        ci.annotate("error", about_new_crates(new, left, api, command, deadline))
+        ci.annotate("error", about_new_crates(new, unpublished, api, command, deadline))
     problems = [
         f"{crate.name} {crate.version}: {crate.problem or crate.state}"
-        for crate in [*left, *outside]
-        if crate.problem or (crate in left and crate.state != TO_PUBLISH)
+        for crate in [*unpublished, *outside]
+        if crate.problem or (crate in unpublished and crate.state != TO_PUBLISH)
     ]
     if problems:
         raise AuthError("Stopped before any upload", AFTER_A_STOP, problems)
-    if left:
+    if unpublished:
         print(f"\n{NOT_CHECKED}\n\nTo publish what is left:\n  {command}", flush=True)
     else:
-        name = "crates.io" if registry == "crates-io" else one_line(registry)
+        name = "crates.io" if cargo_registry == "crates-io" else one_line(cargo_registry)
         there = f"all {len(crates)} versions are on {name}. If you meant to release, bump them."
         ci.annotate("warning", f"Nothing to publish: {there if crates else f'no crate may go to {name}.'}")
 
@@ -1255,12 +1267,12 @@ def workspace_members(manifest_path: str | None) -> list[Crate]:
             is_dev = dependency["kind"] == "dev"
             # cargo leaves out a dev-dependency without a version. A crate may depend on itself for its tests.
             if name != package["name"] and (not is_dev or dependency["req"] != "*"):
-                needs[name] = is_dev and needs.get(name, True)
+                needs[name] = needs.get(name, True) and is_dev  # for tests alone only if each mention is
         members.append(Crate(package, needs))
     return members
 
 
-def choose(members: list[Crate], registry: str, chosen: list[str], excluded: list[str]) -> list[Crate]:
+def choose(members: list[Crate], cargo_registry: str, chosen: list[str], excluded: list[str]) -> list[Crate]:
     """Return the crates that may be published to a registry, as --package and --exclude select them.
 
     Raises AuthError for a name that the workspace doesn't have.
@@ -1272,7 +1284,9 @@ def choose(members: list[Crate], registry: str, chosen: list[str], excluded: lis
             "Correct --package and --exclude, or the inputs `packages` and `exclude`.",
         )
     crates = [
-        member for member in members if member.may_go_to(registry) and (member.name in chosen or not chosen)
+        member
+        for member in members
+        if member.may_go_to(cargo_registry) and (member.name in chosen or not chosen)
     ]
     return [crate for crate in crates if crate.name not in excluded]
 
@@ -1309,7 +1323,9 @@ def metadata_flaws(crate: Crate) -> Iterator[str]:
         if not re.fullmatch("[A-Za-z0-9][A-Za-z0-9_+-]{0,19}", keyword):
             rule = "use at most 20 of the characters A-Z, a-z, 0-9, _, - and +, first a letter or a digit"
             yield f"keywords: `{one_line(keyword)}` is refused, {rule}"
-    # Without those that an optional dependency makes by itself. crates.io allows more to some crates.
+    if len(package["categories"]) > 5:
+        yield f"categories: {len(package['categories'])} are too many, keep at most 5"
+    # Not counting the implicit features of optional dependencies. crates.io allows more to some crates.
     features = [name for name, value in package["features"].items() if value != [f"dep:{name}"]]
     published = [
         len(entry.get("features") or ()) + len(entry.get("features2") or ()) for entry in crate.entries or ()
@@ -1338,29 +1354,28 @@ def cycles_among(crates: list[Crate]) -> dict[str, list[str]]:
     graph = {crate.name: set(crate.needs) for crate in crates}
     built = {crate.name: {name for name, is_dev in crate.needs.items() if not is_dev} for crate in crates}
     # Take out what depends on nothing that is left, as cargo publishes it. What remains leads to a cycle.
-    free = list(graph)
-    while free:
-        free = [name for name, needs in graph.items() if not needs & graph.keys()]
+    while free := [name for name, needs in graph.items() if not needs & graph.keys()]:
         for name in free:
             del graph[name]
     cycles: dict[str, list[str]] = {crate.name: [] for crate in crates}
     for crate in crates:
         for name, is_dev in crate.needs.items() if crate.name in graph else ():
-            path = " -> ".join([crate.name, *shortest_path(name, crate.name, graph if is_dev else built)])
-            if path != crate.name and is_dev:
-                flaw = f"dev-dependency {name}: remove its version, which closes the cycle {path}"
+            # A normal dependency closes a cycle of normal ones only: in any other, one for tests can be cut.
+            path = shortest_path(name, crate.name, graph if is_dev else built)
+            cycle = " -> ".join([crate.name, *path])
+            if path and is_dev:
+                flaw = f"dev-dependency {name}: remove its version, which closes the cycle {cycle}"
                 cycles[crate.name].append(flaw)
-            elif path != crate.name:
-                cycles[crate.name].append(
-                    f"dependency {name}: one must do without the other in the cycle {path}"
-                )
+            elif path:
+                flaw = f"dependency {name}: one must do without the other in the cycle {cycle}"
+                cycles[crate.name].append(flaw)
     return cycles
 
 
 def shortest_path(start: str, goal: str, graph: dict[str, set[str]]) -> list[str]:
     """Return the names on the shortest path through a graph; none if there is no path."""
     paths, seen = [[start]], {start}
-    for path in paths:  # which grows meanwhile
+    for path in paths:  # a queue: it grows while it is read
         if path[-1] == goal:
             return path
         following = sorted(graph.get(path[-1], set()) - seen)
@@ -1369,35 +1384,38 @@ def shortest_path(start: str, goal: str, graph: dict[str, set[str]]) -> list[str
     return []
 
 
-def about_new_crates(new: list[str], left: list[Crate], api: str, command: str, deadline: float) -> str:
-    """Return what to do about the new crates among those that are left to publish.
+def about_new_crates(
+    new: list[str], unpublished: list[Crate], api: str, command: str, deadline: float
+) -> str:
+    """Return what to do about the new crates among the unpublished ones.
 
     `api` is the URL of the registry, which tells anybody whether a crate accepts trusted publishing alone.
     """
     strict = []
     until = min(deadline, time.monotonic() + 20)  # for a hint that is nice to have
-    for crate in [crate for crate in left if crate.name not in new]:
+    for crate in [crate for crate in unpublished if crate.name not in new]:
         if time.monotonic() < until:
             with contextlib.suppress(AuthError):
                 response = send("GET", f"{api}/api/v1/crates/{crate.name}", until)
+                time.sleep(API_PAUSE_SECONDS)
                 if find(response.body, "crate", "trustpub_only") is True:
                     strict.append(crate.name)
-            time.sleep(API_PAUSE_SECONDS)
+    count = len(unpublished)
     message = f"""\
-{len(new)} of {len(left)} crates are new, and a trusted publisher can't create a crate: {", ".join(new)}
+{len(new)} of {count} crates are new, and a trusted publisher can't create a crate: {", ".join(new)}
 If one isn't meant for the registry, write `publish = false` into its Cargo.toml, commit, and push a new tag.
 Otherwise publish an empty version 0.0.0 of it with an ordinary API token, add its trusted publisher, and run
-this again. Or publish all {len(left)} crates with such a token, from this commit on your own machine:
+this again. Or publish all {count} crates with such a token, from this commit on your own machine:
   {command}"""
     if strict:
         message += f"\nThese accept no ordinary token until their settings allow it: {', '.join(strict)}"
     return message
 
 
-def index_url(registry: str) -> str:
+def index_url(cargo_registry: str) -> str:
     """Return the URL of a registry's sparse index. Raises AuthError if it isn't known."""
-    variable = f"{variable_prefix(registry)}_INDEX"
-    index = CRATES_IO_INDEXES[0] if registry == "crates-io" else os.environ.get(variable, "")
+    variable = f"{variable_prefix(cargo_registry)}_INDEX"
+    index = CRATES_IO_INDEXES[0] if cargo_registry == "crates-io" else os.environ.get(variable, "")
     if not index.startswith("sparse+"):
         raise AuthError(
             f"{variable} does not hold the URL of a sparse index",
@@ -1440,31 +1458,30 @@ def entries_in(response: Response) -> list[Any]:
     return entries
 
 
-def publish_command(exclude: str, registry: str, manifest_path: str | None) -> str:
+def publish_command(exclude: str, cargo_registry: str, manifest_path: str | None) -> str:
     """Return the command that publishes what is left."""
     import shlex  # here, since getting a token needs none
 
-    command = f"cargo publish --workspace {exclude} --registry {shlex.quote(registry)}".replace("  ", " ")
+    command = f"cargo publish --workspace {exclude} --registry {shlex.quote(cargo_registry)}".replace(
+        "  ", " "
+    )
     if manifest_path:
         command += f" --manifest-path {shlex.quote(manifest_path)}"
     return printable(command).replace("\n", "?")
 
 
-def markdown_table(crates: list[Crate], registry: str) -> str:
+def markdown_table(crates: list[Crate], cargo_registry: str) -> str:
     """Return a row for each crate. The reasons are left out: a server's words could be Markdown."""
     rows = ["| Crate | Version | State |", "| --- | --- | --- |"]
     for crate in crates:
         name = f"`{crate.name}`"
-        if registry == "crates-io":
+        if cargo_registry == "crates-io":
             name = f"[{name}]({CRATES_IO}/crates/{crate.name})"
         rows.append(f"| {name} | {crate.version} | {crate.state} |")
     return "\n".join([*rows, "", NOT_CHECKED, "", ""])
 
 
 # The command publishers
-
-
-MATCHES, MISSING, ADDED = "matches", "missing", "added"
 
 
 class PublisherAPI:
@@ -1498,7 +1515,7 @@ class PublisherAPI:
                 found.append(Publisher(one_line(f"{owner}/{name}"), one_line(workflow), environment))
             query = find(response.body, "meta", "next_page") or ""
             if not re.fullmatch(r"(\?[A-Za-z0-9._~%=&+-]*)?", str(query)):
-                raise AuthError("the registry's list of trusted publishers goes on at an unusable address")
+                raise AuthError("the registry's list of trusted publishers has an invalid next_page")
         return found
 
     def add(self, crate: str, publisher: Publisher) -> None:
@@ -1527,38 +1544,47 @@ def publishers(options: argparse.Namespace) -> None:
     Raises AuthError if a crate lacks it at the end.
     """
     registry = registry_url(options.url or CRATES_IO)
+    if registry == CRATES_IO and options.registry != "crates-io":
+        raise AuthError(
+            f"--registry {one_line(options.registry)} needs --url", "Pass the URL of that registry."
+        )
     api = PublisherAPI(registry, token_of_maintainer(registry), options.gitlab)
     wanted = wanted_publisher(options)
     members = workspace_members(options.manifest_path)
     crates = [crate.name for crate in choose(members, options.registry, [], [])]
     print(printable(f"The trusted publisher {wanted}, for {len(crates)} crates on {registry}:\n"), flush=True)
     states = {}
+    missing, refused = [], []
     for name in crates:
         try:
-            states[name] = state_of_publishers(api.publishers_of(name), wanted)
+            matches, states[name] = compare(api.publishers_of(name), wanted)
+            if not matches:
+                missing.append(name)
         except AuthError as error:
             states[name] = error.message
+            refused.append(name)
         show(name, crates, states)
-    missing = [name for name in crates if states[name].startswith(MISSING)]
     if options.add and missing:
         confirm(len(missing))
         for name in missing:
             try:
                 api.add(name, wanted)
-                states[name] = ADDED
+                states[name] = "added"
             except AuthError as error:
                 states[name] = error.message
+                refused.append(name)
             show(name, crates, states)
+        missing = []
         print(flush=True)
         for name in crates:
             show(name, crates, states)
     say(f"When you are done, revoke the token: {registry}/settings/tokens")
-    lacking = [name for name in crates if not states[name].startswith((MATCHES, ADDED))]
-    if lacking:
-        hint = "Correct what is refused, and run this again." if options.add else "Run this again with --add."
-        raise AuthError(
-            f"{len(lacking)} of {len(crates)} crates don't have the trusted publisher {wanted}", hint
+    if missing or refused:
+        lacking = (
+            f"{len(missing + refused)} of {len(crates)} crates don't have the trusted publisher {wanted}"
         )
+        hint = "Run this again with --add." if missing else "Correct what is refused, and run this again."
+        raise AuthError(lacking, hint)
 
 
 def wanted_publisher(options: argparse.Namespace) -> Publisher:
@@ -1612,12 +1638,12 @@ def repository_of_origin(folder: str, host: str) -> str:
     """Return the repository of the remote origin, as owner/name. Raises AuthError if it isn't on the host."""
     url = git("-C", folder, "remote", "get-url", "origin")
     scheme_and_user = r"(https://|ssh://)?([^@/]*@)?"
-    found = re.fullmatch(rf"{scheme_and_user}{re.escape(host)}(:[0-9]+/|:|/)([^:]+?)(\.git)?/?", url)
+    found = re.fullmatch(rf"{scheme_and_user}{re.escape(host)}(:[0-9]+/|:|/)(?P<name>[^:]+?)(\.git)?/?", url)
     if not found:
         raise AuthError(
             f"The remote origin is not a repository on {host}", "Name it with --repository OWNER/NAME."
         )
-    return found[4]
+    return found["name"]
 
 
 def workflow_texts(folder: str) -> dict[str, str]:
@@ -1634,13 +1660,10 @@ def workflow_texts(folder: str) -> dict[str, str]:
 def publishing_workflow(texts: dict[str, str]) -> str:
     """Return the name of the one workflow file that may publish crates, of those in `texts`.
 
-    A reusable one is none: the workflow that calls it counts. Raises AuthError.
+    One that can be called by another is passed over: the calling one counts. Raises AuthError.
     """
-    found = []
-    for name, text in texts.items():
-        is_reusable = "workflow_call" in text and not re.search("push|release|workflow_dispatch", text)
-        if re.search(r"uses: *\S*crates-io-auth|cargo publish(?!.*--dry-run)", text) and not is_reusable:
-            found.append(name)
+    publishes = re.compile(r"uses: *\S*crates-io-auth|cargo publish(?!.*--dry-run)")
+    found = [name for name, text in texts.items() if publishes.search(text) and "workflow_call" not in text]
     if len(found) != 1:
         which = f"{len(found)} workflow files publish crates: {one_line(', '.join(found))}"
         raise AuthError(
@@ -1649,8 +1672,8 @@ def publishing_workflow(texts: dict[str, str]) -> str:
     return found[0]
 
 
-def state_of_publishers(found: list[Publisher], wanted: Publisher) -> str:
-    """Return whether the wanted publisher is among those of a crate, and what else there is to know of them.
+def compare(found: list[Publisher], wanted: Publisher) -> tuple[bool, str]:
+    """Return whether the wanted publisher is among those of a crate, and what there is to know of them.
 
     crates.io compares repositories and environments without regard to case. A publisher without an
     environment accepts every environment.
@@ -1661,7 +1684,7 @@ def state_of_publishers(found: list[Publisher], wanted: Publisher) -> str:
     ]
     matching = [one for one in same_workflow if one.environment.lower() == environment]
     others = [one for one in found if one not in matching]
-    state = MATCHES if matching else MISSING
+    state = "matches" if matching else "missing"
     if others:
         state += "; it also has " if matching else "; it has "
         state += " and ".join(map(str, others))
@@ -1670,7 +1693,7 @@ def state_of_publishers(found: list[Publisher], wanted: Publisher) -> str:
             state += ". The one without an environment lets jobs in that are not protected: remove it"
         elif other in same_workflow and not matching:
             state += f". If your job has this environment, pass --environment {other.environment}"
-    return state
+    return bool(matching), state
 
 
 def confirm(count: int) -> None:

@@ -1607,8 +1607,8 @@ def test_after_four_attempts_the_last_response_is_shown(world: World) -> None:
 {retrying} (attempt 3 of 4).
 {retrying} (attempt 4 of 4).
 crates-io-auth: error: {failure}
-Is 127.0.0.1 spelled right? It may be down, or this network may need a proxy (HTTPS_PROXY).
 Run this again later (on GitHub: Re-run failed jobs).
+If it fails again: is the host spelled right? Does this network need a proxy (HTTPS_PROXY)?
 """
     )
 
@@ -1709,7 +1709,10 @@ def test_plain_http_to_this_machine_never_goes_through_a_proxy(world: World, pro
 def test_a_malformed_proxy_url_is_not_shown(tls_world: World, url: str) -> None:
     result = tls_world.run(env=tls_world.on_github(HTTPS_PROXY=url), prelude=IMPATIENT)
     assert result.status == 1
-    assert "##[error]Couldn't get a valid response from 127.0.0.1: is HTTPS_PROXY valid? (" in result.log
+    assert (
+        "##[error]Couldn't get a valid response from 127.0.0.1: is the URL, or HTTPS_PROXY, valid? ("
+        in result.log
+    )
     assert "word-of-user" not in result.stderr + result.summary
     assert not tls_world.github.requests
 
@@ -1748,13 +1751,12 @@ ssl.create_default_context = lambda: print('a context', flush=True) or real()
 def test_the_record_has_a_json_file_for_each_token_that_only_its_owner_can_read(world: World) -> None:
     asked_at = []
 
-    def respond_in_the_next_second(handler: Handler) -> None:
-        asked_at.append(int(time.time()))
-        wait_until(lambda: int(time.time()) > asked_at[0])
+    def note_time(handler: Handler) -> None:
+        asked_at.append(time.time())
         world.registry.behave(handler)
 
-    world.registry.faults = [respond_in_the_next_second]
-    before = int(time.time())
+    world.registry.faults = [note_time]
+    before = time.time()
     world.run(env=world.on_github())
     (path,) = world.record().iterdir()
     entry = json.loads(path.read_text())
@@ -2007,10 +2009,9 @@ def test_post_says_how_long_ago_a_token_has_expired_and_what_that_explains(world
     world.hold_tokens(1, issued_at=time.time() - 29 * 60)
     result = world.run("post", env=world.on_github())
     assert result.status == 0
-    assert result.log.count("An access token had expired ") == 1
-    assert (
-        "had expired 12 minutes before. If an upload failed with `Invalid authentication token`" in result.log
-    )
+    assert result.log.count("An access token expired ") == 1
+    assert "An access token expired 12 minutes before this step. If an upload failed\n" in result.log
+    assert "with `Invalid authentication token`, this is why.\n" in result.log
 
 
 def test_a_token_of_the_environment_that_is_in_the_record_too_is_revoked_once(world: World) -> None:
@@ -2892,6 +2893,10 @@ FLAWS = {
     "description": ('license = "MIT"', 'description: it is missing, add `description = "…"`'),
     "license": ('description = "x"', 'license: it is missing, add `license = "…"`'),
     "six keywords": (f'{METADATA}keywords = ["a", "b", "c", "d", "e", "f"]', "keywords: 6 are too many"),
+    "six categories": (
+        f'{METADATA}categories = ["a", "b", "c", "d", "e", "f"]',
+        "categories: 6 are too many",
+    ),
     "keyword": (f'{METADATA}keywords = ["ok", "two words"]', "keywords: `two words` is refused"),
     "long keyword": (f'{METADATA}keywords = ["{"k" * 21}"]', f"keywords: `{'k' * 21}` is refused"),
     "features": (
@@ -2963,6 +2968,7 @@ ALLOWED = {
     "dependency on itself": '[dev-dependencies]\nbeta = { path = ".", version = "1" }',
     "license file": 'license-file = "x"',
     "private crate that is on the registry": '[dependencies]\nhidden = { path = "../hidden", version = "1" }',
+    "five categories": 'categories = ["a", "b", "c", "d", "e"]',
     "five keywords": 'keywords = ["a", "b", "c", "1d", "e_-+"]',
     "300 features": "[features]\n" + "\n".join(f"f{n} = []" for n in range(300)),
     "optional dependencies": "[dependencies]\n"
@@ -3105,6 +3111,7 @@ INDEX_FAULTS: dict[str, tuple[Fault, str]] = {
     "portal": (respond(200, b"<html>Log in</html>"), f"{UNUSABLE_RESPONSE}(HTTP 200: not the expected body)"),
     "teapot": (respond(418, b'{"vers": "0.1.0"}'), '(HTTP 418: {"vers": "0.1.0"})'),
     "empty": (respond(200), f"{UNUSABLE_RESPONSE}(HTTP 200: not the expected body)"),
+    "number": (respond(200, b'{"vers": 1}'), f"{UNUSABLE_RESPONSE}(HTTP 200: not the expected body)"),
     "list": (respond(200, b'["vers"]'), f"{UNUSABLE_RESPONSE}(HTTP 200: not the expected body)"),
     "half": (respond(200, b'{"vers": "0.1.0"}\n{"vers": '), "(HTTP 200: not the expected body)"),
     "partial": (respond(206, b'{"vers": "0.1.0"}'), f"{UNUSABLE_RESPONSE}(HTTP 206: not the expected body)"),
@@ -3388,7 +3395,7 @@ def test_a_list_that_goes_on_at_an_unusable_address_is_not_followed(world: World
     world.registry.faults = [respond(200, {"github_configs": [], "meta": {"next_page": page}})]
     result = publishers(world)
     *_, alpha, beta, gamma = result.stdout.splitlines()
-    assert alpha == "alpha  the registry's list of trusted publishers goes on at an unusable address"
+    assert alpha == "alpha  the registry's list of trusted publishers has an invalid next_page"
     assert (beta, gamma) == ("beta   matches", "gamma  matches")
     assert len(world.registry.requests) == 3
 
@@ -3421,6 +3428,21 @@ def test_one_refusal_stops_no_other_and_says_what_to_do(world: World) -> None:
     )
     assert gamma.startswith("gamma  refused (HTTP 409: This crate already has the maximum number")
     assert gamma.endswith("). Remove one of its publishers first")
+    assert result.stderr.endswith("\nCorrect what is refused, and run this again.\n")
+    assert publishers(world).stderr.endswith("\nRun this again with --add.\n")
+    world.registry.new_crates = {"alpha", "beta", "gamma"}
+    assert publishers(world).stderr.endswith("\nCorrect what is refused, and run this again.\n")
+
+
+@needs("cargo")
+@needs("git")
+def test_the_token_for_another_registry_is_not_sent_to_crates_io(world: World) -> None:
+    result = publishers(world, "--url", "https://crates.io")
+    assert (result.status, result.stdout) == (1, "")
+    assert (
+        result.stderr
+        == "crates-io-auth: error: --registry local needs --url\nPass the URL of that registry.\n"
+    )
 
 
 @needs("cargo")
@@ -3506,7 +3528,7 @@ def test_on_gitlab_project_and_ci_file_make_the_publisher(world: World) -> None:
 def test_what_publishers_can_t_find_out_it_asks_for(world: World) -> None:
     publishers(world)
     workflows = world.folder / "workspace/.github/workflows"
-    (workflows / "reusable.yml").write_text("on: workflow_call\n - uses: x/crates-io-auth@v1")
+    (workflows / "reusable.yml").write_text("on: workflow_call\n  release:\n - uses: x/crates-io-auth@v1")
     (workflows / "test.yml").write_text("  - run: cargo publish --workspace --dry-run")
     assert publishers(world).stdout.startswith(f"The trusted publisher {WANTED}")
     (workflows / "release.yml").write_text("cargo publish\n    environment: release")
