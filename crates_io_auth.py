@@ -94,7 +94,7 @@ def say(message: str) -> None:
     # release-plz and cargo-workspaces treat `cargo publish` as failed if its stderr contains "error:".
     text = printable(message).replace("error:", "error").replace("\n", "\ncrates-io-auth: ")
     with contextlib.suppress(OSError):
-        print(f"crates-io-auth: {text}", file=sys.stderr, flush=True)
+        print(f"crates-io-auth: {text}", file=sys.stderr)
 
 
 class AuthError(Exception):
@@ -542,7 +542,7 @@ class CI:
     def annotate(self, level: str, message: str) -> None:
         """Show an error or a warning."""
         with contextlib.suppress(OSError):
-            print(f"crates-io-auth: {level}: {printable(message)}", file=sys.stderr, flush=True)
+            print(f"crates-io-auth: {level}: {printable(message)}", file=sys.stderr)
 
     def record_path(self) -> str:
         """Return where the record of this job is. Raises AuthError."""
@@ -556,7 +556,7 @@ class CI:
 
     def hand_over(self, token: str) -> None:
         """Give an access token to the later commands of the job. Raises AuthError or OSError."""
-        print(token, flush=True)
+        print(token)
         say("It is on stdout, and nothing masks it: keep it out of the log.")
         say("Revoke it at the end of the job: python3 crates_io_auth.py post")
 
@@ -626,13 +626,13 @@ class GitHubActions(CI):
 
     def mask(self, secret: str) -> None:
         if self.masks:
-            print(f"::add-mask::{secret}", file=sys.stderr, flush=True)
+            print(f"::add-mask::{secret}", file=sys.stderr)
 
     def annotate(self, level: str, message: str) -> None:
         # The log shows the message without its title; the title is for the page of the run.
         text = printable(message).replace("%", "%25").replace("\n", "%0A")
         with contextlib.suppress(OSError):
-            print(f"::{level} title=crates-io-auth::{text}", file=sys.stderr, flush=True)
+            print(f"::{level} title=crates-io-auth::{text}", file=sys.stderr)
 
     def record_path(self) -> str:
         return os.path.join(absolute_path("RUNNER_TEMP", os.environ.get("RUNNER_TEMP", "")), "crates-io-auth")
@@ -883,13 +883,13 @@ def cargo_plugin(url: str | None) -> None:
 
     https://doc.rust-lang.org/cargo/reference/credential-provider-protocol.html
     """
-    print('{"v":[1]}', flush=True)
+    print('{"v":[1]}')
     line = sys.stdin.buffer.readline(RESPONSE_BYTES)
     try:
         response = respond_to_cargo(line, registry_url(url))
     except Exception as error:
         response = {"Err": {"kind": "other", "message": explain(error)}}
-    print(json.dumps(response), flush=True)
+    print(json.dumps(response))
 
 
 def respond_to_cargo(line: bytes, registry: str) -> dict[str, object]:
@@ -1084,7 +1084,7 @@ def run(arguments: list[str]) -> int:
     """Do what the command line says, and return the exit status."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # not if it was closed before Python started
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n", line_buffering=True)
     name, command = parse_arguments(arguments)
     ci = CI() if name == "cargo-plugin" else detect_ci()  # no workflow commands in cargo's output
     cancelled = "Cancelled."
@@ -1215,7 +1215,7 @@ def check(options: argparse.Namespace) -> None:
     ci.summarize(markdown_table(crates, cargo_registry))
     width = max((len(crate.name) for crate in crates), default=0)
     for crate in crates:
-        print(printable(f"{crate.name:{width}}  {crate.version:12}  {crate.state}"), flush=True)
+        print(printable(f"{crate.name:{width}}  {crate.version:12}  {crate.state}"))
     if new:
         ci.annotate("error", about_new_crates(new, unpublished, api, command, deadline))
     problems = [
@@ -1226,7 +1226,7 @@ def check(options: argparse.Namespace) -> None:
     if problems:
         raise AuthError("Stopped before any upload", AFTER_A_STOP, problems)
     if unpublished:
-        print(f"\n{NOT_CHECKED}\n\nTo publish what is left:\n  {command}", flush=True)
+        print(f"\n{NOT_CHECKED}\n\nTo publish what is left:\n  {command}")
     else:
         name = "crates.io" if cargo_registry == "crates-io" else one_line(cargo_registry)
         there = f"all {len(crates)} versions are on {name}. If you meant to release, bump them."
@@ -1552,7 +1552,7 @@ def publishers(options: argparse.Namespace) -> None:
     wanted = wanted_publisher(options)
     members = workspace_members(options.manifest_path)
     crates = [crate.name for crate in choose(members, options.registry, [], [])]
-    print(printable(f"The trusted publisher {wanted}, for {len(crates)} crates on {registry}:\n"), flush=True)
+    print(printable(f"The trusted publisher {wanted}, for {len(crates)} crates on {registry}:\n"))
     states = {}
     missing, refused = [], []
     for name in crates:
@@ -1575,7 +1575,7 @@ def publishers(options: argparse.Namespace) -> None:
                 refused.append(name)
             show(name, crates, states)
         missing = []
-        print(flush=True)
+        print()
         for name in crates:
             show(name, crates, states)
     say(f"When you are done, revoke the token: {registry}/settings/tokens")
@@ -1610,7 +1610,7 @@ def wanted_publisher(options: argparse.Namespace) -> Publisher:
 
 def show(name: str, crates: list[str], states: dict[str, str]) -> None:
     """Print a crate and its state."""
-    print(printable(f"{name:{max(map(len, crates))}}  {states[name]}"), flush=True)
+    print(printable(f"{name:{max(map(len, crates))}}  {states[name]}"))
 
 
 def token_of_maintainer(registry: str) -> str:

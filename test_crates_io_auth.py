@@ -3566,7 +3566,10 @@ def test_the_repository_is_that_of_an_origin_on_github(world: World, url: str, i
     git(world.folder / "workspace", "remote", "set-url", "origin", url)
     result = publishers(world)
     assert result.stdout.startswith(f"The trusted publisher {WANTED}") is is_known
-    assert ("error: The remote origin is not a repository on github.com\n" in result.stderr) is not is_known
+    error = (
+        "error: The remote origin is not a repository on github.com\nName it with --repository OWNER/NAME.\n"
+    )
+    assert (error in result.stderr) is not is_known
 
 
 @on_posix
