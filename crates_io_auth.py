@@ -1207,8 +1207,9 @@ def check(options: argparse.Namespace) -> None:
     if index_error:
         raise index_error
 
-    others = [member for member in members if member not in unpublished and not member.is_private]
-    exclude = " ".join(f"--exclude {member.name}" for member in others)
+    # cargo leaves out the private ones by itself.
+    others = [member.name for member in members if member not in unpublished and not member.is_private]
+    exclude = " ".join(f"--exclude {name}" for name in others)
     command = publish_command(exclude, cargo_registry, options.manifest_path)
     ci.set_output("exclude", exclude)
     ci.set_output("publish", "true" if unpublished else "false")
