@@ -38,23 +38,28 @@ import time
 import urllib.parse
 import urllib.request
 from email.utils import parsedate_to_datetime
-from typing import Any, Callable, Iterable, Iterator, NamedTuple, TypeVar
+
+TYPE_CHECKING = False  # True for type checkers; at run time, importing typing would cost 3 ms and 0.4 MiB
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
 
 __version__ = "2.0.0"
-
-T = TypeVar("T")
 
 CRATES_IO = "https://crates.io"
 CRATES_IO_INDEXES = ("sparse+https://index.crates.io/", "https://github.com/rust-lang/crates.io-index")
 TOKENS_PATH = "/api/v1/trusted_publishing/tokens"
 
-COMMAND_SECONDS = 150  # for a whole command, whatever a server does
+COMMAND_SECONDS = 150  # for a whole command: see `run`
 REQUESTS_SECONDS = 140  # for its requests, with their retries
 WAIT_SECONDS = 30  # for a server: to connect, and for each part of its response
 BACKOFF_SECONDS = (1, 2, 4)  # between attempts
 ATTEMPTS = len(BACKOFF_SECONDS) + 1
 RETRY_AFTER_SECONDS = 30  # the longest pause that a server can ask for
-LIFETIME_SECONDS = 30 * 60  # of crates.io's access tokens; the response doesn't tell it
+LIFETIME_SECONDS = 30 * 60  # of crates.io's access tokens; the response doesn't include it
 FRESH_SECONDS = 25 * 60  # the age up to which an access token is used for one more upload
 API_PAUSE_SECONDS = 1  # between requests to crates.io's API: https://crates.io/data-access
 RESPONSE_BYTES = 1024 * 1024
@@ -67,7 +72,7 @@ SECRETS: set[str] = set()  # that this process has received, see `as_secret`
 def printable(text: str) -> str:
     """Return text without secrets, control characters and commands of a CI system.
 
-    All that a command shows passes here. Secrets are what this process has received as such, what looks like
+    Every message passes here. Secrets are what this process has received as such, what looks like
     a token, and the user and password of a URL.
     """
     for secret in sorted(SECRETS, key=len, reverse=True):  # one may be the beginning of another
@@ -79,17 +84,17 @@ def printable(text: str) -> str:
 
 
 def one_line(text: object) -> str:
-    """Return text from outside as a part of one line, at most 500 characters."""
+    """Return text from outside as a part of one line, cut after 500 characters."""
     line = printable(" ".join(str(text).split()))
     return line if len(line) <= 500 else line[:500] + "..."
 
 
 def say(message: str) -> None:
     """Print a message on stderr: stdout is for the access token."""
-    # release-plz and cargo-workspaces take a `cargo publish` for failed if its stderr contains "error:".
+    # release-plz and cargo-workspaces treat `cargo publish` as failed if its stderr contains "error:".
     text = printable(message).replace("error:", "error").replace("\n", "\ncrates-io-auth: ")
     with contextlib.suppress(OSError):
-        print(f"crates-io-auth: {text}", file=sys.stderr, flush=True)
+        print(f"crates-io-auth: {text}", file=sys.stderr)
 
 
 class AuthError(Exception):
@@ -106,8 +111,8 @@ class TransientError(AuthError):
     def __init__(self, host: str, reason: str, retry_after: float | None = None) -> None:
         super().__init__(
             f"Couldn't get a valid response from {host}: {reason}",
-            f"Is {host} spelled right? It may be down, or this network may need a proxy (HTTPS_PROXY).\n"
-            "Run this again later (on GitHub: Re-run failed jobs).",
+            "Run this again later (on GitHub: Re-run failed jobs).\n"
+            "If it fails again: is the host spelled right? Does this network need a proxy (HTTPS_PROXY)?",
         )
         self.retry_after = retry_after
 
@@ -129,7 +134,7 @@ def explain(error: BaseException) -> str:
         trace = trace.tb_next
     return (
         f"crates_io_auth.py failed unexpectedly: {type(error).__name__} at {', '.join(places)}\n"
-        "Please report this. `python3 crates_io_auth.py post` revokes the access tokens of this job."
+        "Please report this. `python3 crates_io_auth.py post` revokes the access tokens of this job, if any."
     )
 
 
@@ -148,7 +153,7 @@ def find(text: str | bytes, *path: str | int) -> Any:
 
 
 def as_secret(value: object) -> str:
-    """Return a bearer token, never to be shown from now on; "" if the value has not the form of one.
+    """Return a bearer token, never to be shown from now on; "" if the value doesn't have its form.
 
     With that form (RFC 6750, section 2.1) it can't end a line, a header or a string, wherever it is sent or
     written.
@@ -185,7 +190,8 @@ def parse_url(url: str) -> re.Match[str]:
         raise AuthError(
             f"Invalid URL: {one_line(url.rpartition('@')[2])}",  # a password may stand before an @
             "It must be https://host, perhaps with a port and a path, or http for this machine (localhost,\n"
-            "127.0.0.1, [::1]). Nothing was sent to it. Correct the input `url`, INPUT_URL or --url.",
+            "127.0.0.1, [::1]). Nothing was sent to it. Correct it where it comes from: the input `url`,\n"
+            "INPUT_URL, --url, or CARGO_REGISTRIES_<NAME>_INDEX.",
         )
     return parts
 
@@ -209,27 +215,14 @@ def audience_of(registry: str) -> str:
 # Requests
 
 
-class Request(NamedTuple):
-    """A request, perhaps with a bearer token or a JSON body."""
-
-    method: str
-    url: str
-    bearer: str = ""
-    body: dict[str, Any] | None = None
-    max_bytes: int = RESPONSE_BYTES  # of the response
-
-    @property
-    def host(self) -> str:
-        return urllib.parse.urlsplit(self.url).hostname or ""
-
-
-class Response(NamedTuple):
+class Response:
     """A response of any status."""
 
-    request: Request
-    status: int
-    headers: http.client.HTTPMessage
-    body: bytes
+    def __init__(self, host: str, status: int, headers: http.client.HTTPMessage, body: bytes) -> None:
+        self.host = host
+        self.status = status
+        self.headers = headers
+        self.body = body
 
     @property
     def ok(self) -> bool:
@@ -251,7 +244,7 @@ class Response(NamedTuple):
         """What is wrong with the response, in one line: the status, and what the server says."""
         if self.ok:
             text = "not the expected body"  # not shown: it may hold a part of a token
-        elif self.status < 400:
+        elif self.headers["Location"]:
             text = f"redirects to {one_line(self.headers['Location'])}"
         else:
             text = self.detail or one_line(self.body.decode(errors="replace"))
@@ -259,13 +252,11 @@ class Response(NamedTuple):
 
     def error(self) -> TransientError:
         """Return the error for a response that is neither the expected one nor a refusal."""
-        return TransientError(
-            self.request.host, self.problem, parse_retry_after(self.headers.get("Retry-After", ""))
-        )
+        return TransientError(self.host, self.problem, parse_retry_after(self.headers.get("Retry-After", "")))
 
 
 def parse_retry_after(value: str) -> float | None:
-    """Return the seconds that a Retry-After header asks for, as a number or a date; None if it doesn't."""
+    """Return the seconds that a Retry-After header asks for, as a number or a date; None if it is invalid."""
     with contextlib.suppress(Exception):  # Python 3.8 raises UnboundLocalError for "1 Jan 2001 00.00.00.00"
         digits = re.fullmatch("[0-9]+", value)
         seconds = float(value) if digits else parsedate_to_datetime(value).timestamp() - time.time()
@@ -289,43 +280,53 @@ def url_opener() -> urllib.request.OpenerDirector:
     return opener
 
 
-def send(request: Request, deadline: float) -> Response:
-    """Send a request before a deadline, in seconds of time.monotonic, and return the response.
+def send(
+    method: str,
+    url: str,
+    deadline: float,
+    bearer: str = "",
+    body: dict[str, Any] | None = None,
+    max_bytes: int = RESPONSE_BYTES,
+) -> Response:
+    """Send a request, perhaps with a bearer token or a JSON body, and return the response.
 
-    Raises AuthError; a TransientError if another attempt may succeed.
+    The deadline is in seconds of time.monotonic, `max_bytes` the limit for the response. Raises AuthError; a
+    TransientError if another attempt may succeed.
     """
-    parse_url(request.url.partition("?")[0])
+    parse_url(url.partition("?")[0])
+    host = urllib.parse.urlsplit(url).hostname or ""
     headers = {"User-Agent": f"crates-io-auth/{__version__}"}
     data = None
-    if request.bearer:
-        headers["Authorization"] = f"Bearer {request.bearer}"
-    if request.body is not None:
+    if bearer:
+        headers["Authorization"] = f"Bearer {bearer}"
+    if body is not None:
         headers["Content-Type"] = "application/json"
-        data = json.dumps(request.body).encode()
+        data = json.dumps(body).encode()
     seconds = min(WAIT_SECONDS, deadline - time.monotonic())
     if seconds <= 0:
-        raise TransientError(request.host, f"no time is left ({REQUESTS_SECONDS} s)")
+        raise TransientError(host, f"no time is left ({REQUESTS_SECONDS} s)")
     try:
-        outgoing = urllib.request.Request(request.url, data, headers, method=request.method)
-        with url_opener().open(outgoing, timeout=seconds) as response:
+        request = urllib.request.Request(url, data, headers, method=method)
+        with url_opener().open(request, timeout=seconds) as response:
             # Not just the limit: Python 3.8 and 3.9 allocate all that is asked for.
-            size = request.max_bytes if response.length is None else min(response.length, request.max_bytes)
-            body = response.read(size + 1)
-            if response.length or len(body) > size:  # what is missing from Content-Length, or too much
-                raise TransientError(request.host, "the response is cut off or too long")
-            return Response(request, response.status, response.headers, body)
+            size = max_bytes if response.length is None else min(response.length, max_bytes)
+            content = response.read(size + 1)
+            missing = response.length  # what is left of Content-Length: http.client counts it down
+            if missing or len(content) > size:
+                raise TransientError(host, "the response is cut off or too long")
+            return Response(host, response.status, response.headers, content)
     except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         if isinstance(reason, ssl.SSLCertVerificationError):
             raise AuthError(
-                f"The certificate of {request.host} is not trusted: {one_line(reason.verify_message)}",
+                f"The certificate of {host} is not trusted: {one_line(reason.verify_message)}",
                 "No secret was sent. If your network has a certificate authority of its own, name it in\n"
                 "SSL_CERT_FILE. Otherwise somebody may be intercepting the connection.",
             ) from None
         text = one_line(reason)
         if isinstance(error, (ValueError, http.client.InvalidURL)):
-            text = "is HTTPS_PROXY valid?"  # not shown: the error may repeat its password
-        raise TransientError(request.host, f"{text} ({type(reason).__name__})") from None
+            text = "is the URL, or HTTPS_PROXY, valid?"  # the error itself may repeat a password
+        raise TransientError(host, f"{text} ({type(reason).__name__})") from None
 
 
 def with_retries(attempt: Callable[[], T], deadline: float) -> T:
@@ -345,11 +346,13 @@ def with_retries(attempt: Callable[[], T], deadline: float) -> T:
     return attempt()
 
 
-def fetch(request: Request, deadline: float) -> Response:
-    """Return a success or a refusal. Raises AuthError."""
+def fetch(
+    method: str, url: str, deadline: float, bearer: str = "", max_bytes: int = RESPONSE_BYTES
+) -> Response:
+    """Send a request until the response is a success or a refusal, and return that. Raises AuthError."""
 
     def attempt() -> Response:
-        response = send(request, deadline)
+        response = send(method, url, deadline, bearer, max_bytes=max_bytes)
         if not (response.ok or response.refused):
             raise response.error()
         return response
@@ -381,12 +384,13 @@ def has_expired(claims: dict[str, Any]) -> bool:
     return isinstance(expires, (int, float)) and expires + 60 < time.time()
 
 
-class Publisher(NamedTuple):
+class Publisher:
     """A trusted publisher: what crates.io compares with the claims of an identity token."""
 
-    repository: str  # on GitLab, the project
-    workflow: str  # the name of the workflow file; on GitLab, the path of the CI file
-    environment: str
+    def __init__(self, repository: str, workflow: str, environment: str) -> None:
+        self.repository = repository  # on GitLab, the project
+        self.workflow = workflow  # the name of the workflow file; on GitLab, the path of the CI file
+        self.environment = environment  # "" for none
 
     def __str__(self) -> str:
         return f"{self.repository}, {self.workflow}, environment {self.environment or '(none)'}"
@@ -394,25 +398,26 @@ class Publisher(NamedTuple):
 
 def publisher_of(claims: dict[str, Any]) -> Publisher:
     """Return the trusted publisher that a job needs."""
-    # octo/crate/.github/workflows/release.yml@refs/tags/v1, gitlab.com/octo/crate//.gitlab-ci.yml@refs/...
-    workflow = str(claims.get("workflow_ref") or claims.get("ci_config_ref_uri") or "(none)")
-    return Publisher(
-        one_line(claims.get("repository") or claims.get("project_path") or "(none)"),
-        one_line(re.sub(r"^.*?(//|/\.github/workflows/)|@refs/.*", "", workflow)),
-        one_line(claims.get("environment") or ""),
-    )
+    environment = one_line(claims.get("environment") or "")
+    if "ci_config_ref_uri" in claims:  # gitlab.com/octo/crate//.gitlab-ci.yml@refs/tags/v1
+        path = str(claims["ci_config_ref_uri"]).partition("@refs/")[0].partition("//")[2]
+        return Publisher(one_line(claims.get("project_path", "(none)")), one_line(path), environment)
+    # octo/crate/.github/workflows/release.yml@refs/tags/v1
+    name = str(claims.get("workflow_ref", "(none)")).partition("@refs/")[0].rpartition("/")[2]
+    return Publisher(one_line(claims.get("repository", "(none)")), one_line(name), environment)
 
 
 # The record
 
 
-class IssuedToken(NamedTuple):
+class IssuedToken:
     """An access token, as it stands in the record."""
 
-    registry: str  # its URL
-    token: str
-    issued_at: float  # in seconds since the epoch, before the request was sent: no token is older than this
-    path: str = ""  # of its file in the record
+    def __init__(self, registry: str, token: str, issued_at: float, path: str = "") -> None:
+        self.registry = registry  # its URL
+        self.token = token
+        self.issued_at = issued_at  # in seconds since the epoch, before the request: no token is older
+        self.path = path  # of its file in the record
 
 
 class Record:
@@ -427,7 +432,7 @@ class Record:
     def create(self) -> None:
         """Make the folder if it is missing, and see that nobody else can read what is written to it.
 
-        To revoke needs no such check: whoever plants a token there holds it already. Raises AuthError or
+        Revoking needs no such check: whoever plants a token there holds it already. Raises AuthError or
         OSError.
         """
         with contextlib.suppress(FileExistsError):
@@ -444,7 +449,9 @@ class Record:
         """Write the file for an access token, which only its owner can read. Raises OSError."""
         descriptor, _ = tempfile.mkstemp(suffix=".json", dir=self.path)
         with open(descriptor, "w", encoding="ascii") as file:
-            json.dump({name: value for name, value in issued._asdict().items() if name != "path"}, file)
+            json.dump(
+                {"registry": issued.registry, "token": issued.token, "issued_at": issued.issued_at}, file
+            )
 
     def tokens(self) -> list[IssuedToken]:
         """Return the access tokens in the record. A file that can't be read is reported, and passed over.
@@ -460,7 +467,7 @@ class Record:
             except FileNotFoundError:  # another process has just revoked it
                 continue
             except OSError:
-                content = b"unreadable"
+                content = b"unreadable"  # and so no JSON
             registry, token, issued_at = (find(content, key) for key in ("registry", "token", "issued_at"))
             if isinstance(registry, str) and as_secret(token) and isinstance(issued_at, (int, float)):
                 tokens.append(IssuedToken(registry, token, issued_at, path))
@@ -497,7 +504,6 @@ class CI:
     """Any CI system, or a shell. A subclass overrides what its system does differently."""
 
     single_use = True  # the job has one identity token, and the registry accepts it once
-    has_post_step = False
 
     def __init__(self, masks: bool = True) -> None:
         self.masks = masks  # whether `mask` may print
@@ -536,21 +542,21 @@ class CI:
     def annotate(self, level: str, message: str) -> None:
         """Show an error or a warning."""
         with contextlib.suppress(OSError):
-            print(f"crates-io-auth: {level}: {printable(message)}", file=sys.stderr, flush=True)
+            print(f"crates-io-auth: {level}: {printable(message)}", file=sys.stderr)
 
     def record_path(self) -> str:
         """Return where the record of this job is. Raises AuthError."""
-        # Not tempfile.gettempdir, which avoids a full disk: `post` must look where `main` wrote.
+        # tempfile.gettempdir would leave a full disk for another, and `post` would look in the wrong place.
         temporary = os.environ.get("TMPDIR") or os.environ.get("TEMP") or "/tmp"
         job = os.environ.get("CI_JOB_ID", "")  # GitLab sets it
         name = hashlib.sha256(os.fsencode(job)).hexdigest()[:32] if job else "no-job-id"
-        if sys.platform != "win32":  # where each user has a temporary folder
+        if sys.platform != "win32":  # there, each user has a temporary folder
             name = f"{os.geteuid()}-{name}"
         return os.path.join(absolute_path("TMPDIR (or TEMP)", temporary), f"crates-io-auth-{name}")
 
     def hand_over(self, token: str) -> None:
         """Give an access token to the later commands of the job. Raises AuthError or OSError."""
-        print(token, flush=True)
+        print(token)
         say("It is on stdout, and nothing masks it: keep it out of the log.")
         say("Revoke it at the end of the job: python3 crates_io_auth.py post")
 
@@ -568,7 +574,6 @@ class GitHubActions(CI):
     """
 
     single_use = False
-    has_post_step = True
 
     def is_true(self, name: str) -> bool:
         """Return an input of the action that is a boolean of YAML 1.2, as GitHub's own toolkit reads it."""
@@ -613,7 +618,7 @@ class GitHubActions(CI):
         """
         url, bearer = self.endpoint()
         url += "&audience=" + urllib.parse.quote(audience, safe="")
-        response = send(Request("GET", url, bearer=bearer), deadline)
+        response = send("GET", url, deadline, bearer)
         token = as_secret(find(response.body, "value")) if response.ok else ""
         if not token:
             raise response.error()
@@ -621,13 +626,13 @@ class GitHubActions(CI):
 
     def mask(self, secret: str) -> None:
         if self.masks:
-            print(f"::add-mask::{secret}", file=sys.stderr, flush=True)
+            print(f"::add-mask::{secret}", file=sys.stderr)
 
     def annotate(self, level: str, message: str) -> None:
         # The log shows the message without its title; the title is for the page of the run.
         text = printable(message).replace("%", "%25").replace("\n", "%0A")
         with contextlib.suppress(OSError):
-            print(f"::{level} title=crates-io-auth::{text}", file=sys.stderr, flush=True)
+            print(f"::{level} title=crates-io-auth::{text}", file=sys.stderr)
 
     def record_path(self) -> str:
         return os.path.join(absolute_path("RUNNER_TEMP", os.environ.get("RUNNER_TEMP", "")), "crates-io-auth")
@@ -671,12 +676,14 @@ def exchange(ci: CI, registry: str, deadline: float) -> tuple[IssuedToken, Publi
         identity_token = ci.identity_token(audience_of(registry), deadline)
         ci.mask(identity_token)
         claims = claims_of(identity_token)
-        started_at = int(time.time())
-        response = send(Request("POST", registry + TOKENS_PATH, body={"jwt": identity_token}), deadline)
+        started_at = time.time()
+        response = send("POST", registry + TOKENS_PATH, deadline, body={"jwt": identity_token})
         token = as_secret(find(response.body, "token")) if response.ok else ""
         if token:
             return IssuedToken(registry, token, started_at), publisher_of(claims)
-        raise refusal(response, claims, registry) if response.refused else response.error()
+        if response.refused:
+            raise refusal(response, claims, registry)
+        raise response.error()
 
     return with_retries(attempt, deadline)
 
@@ -686,7 +693,7 @@ def refusal(response: Response, claims: dict[str, Any], registry: str) -> AuthEr
 
     What crates.io says: https://github.com/rust-lang/crates.io/tree/main/src/controllers/trustpub
     """
-    host, detail, hint = response.request.host, response.detail, ""
+    host, detail, hint = response.host, response.detail, ""
     if response.status == 404 or not detail:
         return AuthError(
             f"{host} has no trusted publishing at {registry + TOKENS_PATH} ({response.problem})",
@@ -719,9 +726,9 @@ def revoke(issued: IssuedToken, deadline: float) -> None:
     https://github.com/rust-lang/crates.io/tree/main/src/controllers/trustpub/tokens
     """
     url = registry_url(issued.registry) + TOKENS_PATH
-    response = fetch(Request("DELETE", url, bearer=issued.token), deadline)
+    response = fetch("DELETE", url, deadline, issued.token)
     if response.status != 204:
-        raise AuthError(f"{response.request.host} didn't revoke an access token: {response.problem}")
+        raise AuthError(f"{response.host} didn't revoke an access token: {response.problem}")
 
 
 def revoke_all(record: Record, tokens: list[IssuedToken], deadline: float) -> list[str]:
@@ -752,7 +759,7 @@ def main(url: str | None = None) -> None:
     deadline = time.monotonic() + REQUESTS_SECONDS
     ci = detect_ci()
     record = Record(ci.record_path())
-    record.create()  # first, so that `post` can tell a record that was removed from one that never was
+    record.create()  # first: from here on, `post` warns if it is missing
     registry = registry_url(url)
     if isinstance(ci, GitHubActions) and ci.is_true("credential-provider"):
         set_up_cargo(ci, registry, os.environ.get("INPUT_REGISTRY") or "crates-io")
@@ -777,7 +784,7 @@ def post() -> None:
     tokens = [] if is_missing else record.tokens()
     token = os.environ.get("CARGO_REGISTRY_TOKEN", "").strip()
     if token.startswith("cio_tp_") and token not in [issued.token for issued in tokens] and as_secret(token):
-        tokens.append(IssuedToken(os.environ.get("INPUT_URL") or CRATES_IO, token, 0))
+        tokens.append(IssuedToken(os.environ.get("INPUT_URL") or CRATES_IO, token, time.time()))
     problems = revoke_all(record, tokens, deadline)
     if problems:
         raise AuthError(
@@ -787,13 +794,13 @@ def post() -> None:
         )
     for issued in tokens:
         overdue = time.time() - issued.issued_at - LIFETIME_SECONDS
-        if issued.issued_at and overdue > 0:
+        if overdue > 0:
             say(
-                f"An access token had expired {overdue / 60:.0f} minutes before. If an upload failed with "
-                "`Invalid authentication token`, this is why.\n"
+                f"An access token expired {overdue / 60:.0f} minutes before this step. If an upload failed\n"
+                "with `Invalid authentication token`, this is why.\n"
                 "With `credential-provider: true`, cargo gets a new one in time."
             )
-    if is_missing and ci.has_post_step:
+    if is_missing and isinstance(ci, GitHubActions):
         raise AuthError(
             f"The record of this job, {one_line(record.path)}, is missing",
             "Either no access token was requested, or a step has emptied RUNNER_TEMP.\n"
@@ -820,7 +827,8 @@ def variable_prefix(cargo_registry: str) -> str:
 def set_up_cargo(ci: GitHubActions, registry: str, cargo_registry: str) -> None:
     """Have cargo get its tokens for a registry from this file, in the steps that follow.
 
-    Writes a launcher, since cargo can't pass options to Python. Raises AuthError or OSError.
+    Writes a launcher. cargo runs it with the option --cargo-plugin alone; the launcher passes that on itself,
+    with the registry's URL. Raises AuthError or OSError.
     """
     import shlex  # here, since getting a token needs none
 
@@ -861,7 +869,7 @@ def launcher_problem(folder: str, command: list[str]) -> str:
     """Return why cargo could not start a launcher in a folder, or "" if it can."""
     # cargo splits the variable with its path at blanks, and the runner ends that at a line break.
     if not folder.isprintable() or " " in folder:
-        return f"the path of RUNNER_TEMP has a blank, {one_line(folder)}"
+        return f"the path of RUNNER_TEMP has a blank or a control character, {one_line(folder)}"
     # cmd.exe replaces %NAME% in the launcher's path, and reads its text in a code page of its own.
     if sys.platform == "win32" and "%" in folder:
         return f"the path of RUNNER_TEMP has a %, {one_line(folder)}"
@@ -875,13 +883,13 @@ def cargo_plugin(url: str | None) -> None:
 
     https://doc.rust-lang.org/cargo/reference/credential-provider-protocol.html
     """
-    print('{"v":[1]}', flush=True)
+    print('{"v":[1]}')
     line = sys.stdin.buffer.readline(RESPONSE_BYTES)
     try:
         response = respond_to_cargo(line, registry_url(url))
     except Exception as error:
         response = {"Err": {"kind": "other", "message": explain(error)}}
-    print(json.dumps(response), flush=True)
+    print(json.dumps(response))
 
 
 def respond_to_cargo(line: bytes, registry: str) -> dict[str, object]:
@@ -902,32 +910,29 @@ def respond_to_cargo(line: bytes, registry: str) -> dict[str, object]:
     ci = detect_ci(masks=False)
     record = Record(ci.record_path())
     record.create()
-    # Not independent of the operation: what cargo got for reading must not serve for an upload.
-    response: dict[str, object] = {"kind": "get", "cache": "never", "operation_independent": False}
-    wanted = operation if kind == "get" else kind
-    if wanted == "read":
-        preflight(ci, record, registry, deadline)
-        response["token"] = PLACEHOLDER_TOKEN
-    elif wanted == "publish":
-        crate = f"{find(line, 'name')} {find(line, 'vers')}"
-        response["token"] = token_for_upload(ci, record, registry, deadline, crate)
-    elif wanted == "logout":
+    if kind == "logout":
         tokens = [issued for issued in record.tokens() if issued.registry == registry]
         problems = revoke_all(record, tokens, deadline)
         if problems:
             raise AuthError("Couldn't revoke an access token", details=problems)
-        response = {"kind": "logout"}
-    elif wanted == "login":
+        return {"Ok": {"kind": "logout"}}
+    if kind == "login":
         raise AuthError("`cargo login` isn't needed: cargo gets its tokens from crates-io-auth")
-    elif wanted in ("owners", "yank", "unyank"):
-        command = str(wanted).replace("owners", "owner")
+    if operation in ("owners", "yank", "unyank"):
+        command = operation.replace("owners", "owner")
         raise AuthError(
             f"A token of trusted publishing can't be used for `cargo {command}`",
             f"Use an ordinary API token: `cargo {command} --token …`.",
         )
+    if kind == "get" and operation == "read":
+        preflight(ci, record, registry, deadline)
+        token = PLACEHOLDER_TOKEN
+    elif kind == "get" and operation == "publish":
+        crate = f"{find(line, 'name')} {find(line, 'vers')}"
+        token = token_for_upload(ci, record, registry, deadline, crate)
     else:
         return {"Err": {"kind": "operation-not-supported"}}
-    return {"Ok": response}
+    return {"Ok": {"kind": "get", "token": token, "cache": "never", "operation_independent": False}}
 
 
 def preflight(ci: CI, record: Record, registry: str, deadline: float) -> None:
@@ -969,7 +974,7 @@ def token_for_upload(ci: CI, record: Record, registry: str, deadline: float, cra
 
 EPILOG = """\
 environment:
-  INPUT_URL             the registry's URL, if --url is not given
+  INPUT_URL             main, post: the registry's URL, if --url is not given
   CRATES_IO_ID_TOKEN    main: the identity token, outside GitHub Actions. That of another registry is named
                         after its URL: STAGING_CRATES_IO_ID_TOKEN
   CARGO_REGISTRY_TOKEN  post: revoked, too, if it is a temporary token (cio_tp_...)
@@ -991,56 +996,54 @@ def parse_arguments(arguments: list[str]) -> tuple[str, Callable[[], None]]:
         return "main", main
     import argparse  # here, since the action doesn't need it
 
+    formatter = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
         prog="crates_io_auth.py",
         description="Get a short-lived crates.io access token in CI, and revoke it afterwards.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=formatter,
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", metavar="command", required=True)
+    of_url = argparse.ArgumentParser(add_help=False)
+    of_url.add_argument("--url", help="the URL of the registry (default: https://crates.io)")
+    of_workspace = argparse.ArgumentParser(add_help=False)
+    of_workspace.add_argument("--manifest-path", help="the path of the workspace's Cargo.toml")
+    of_workspace.add_argument("--registry", default="crates-io", help="cargo's name for the registry")
 
-    def add_command(name: str, description: str) -> argparse.ArgumentParser:
-        formatter = argparse.RawDescriptionHelpFormatter
-        return commands.add_parser(name, help=description, epilog=EPILOG, formatter_class=formatter)
+    def add_command(
+        name: str, description: str, run: Callable[[Any], None], *parents: argparse.ArgumentParser
+    ) -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            name, help=description, epilog=EPILOG, formatter_class=formatter, parents=parents
+        )
+        command.set_defaults(run=run)
+        return command
 
-    main_parser = add_command("main", "get an access token and hand it over (the default)")
-    main_parser.add_argument("--url", help="the URL of the registry (default: https://crates.io)")
-    main_parser.set_defaults(run=lambda options: main(options.url))
-    post_parser = add_command("post", "revoke the access tokens of this job")
-    post_parser.set_defaults(run=lambda options: post())
-    check_parser = add_command("check", "show what of a workspace can be published")
-    check_parser.add_argument("--manifest-path", help="the path of the workspace's Cargo.toml")
-    check_parser.add_argument("--registry", default="crates-io", help="cargo's name for the registry")
-    check_parser.add_argument(
+    add_command(
+        "main",
+        "get an access token and hand it over (the default)",
+        lambda options: main(options.url),
+        of_url,
+    )
+    add_command("post", "revoke the access tokens of this job", lambda _: post())
+    command = add_command("check", "show what of a workspace can be published", check, of_workspace)
+    command.add_argument(
         "-p", "--package", metavar="NAME", action="append", default=[], help="only these crates"
     )
-    check_parser.add_argument(
+    command.add_argument(
         "--exclude", metavar="NAME", action="append", default=[], help="all but these crates"
     )
-    check_parser.set_defaults(
-        run=lambda options: check(
-            options.manifest_path,
-            options.registry or "crates-io",
-            " ".join(options.package).split(),
-            " ".join(options.exclude).split(),
-        )
+    command = add_command(
+        "publishers", "show, or add, the trusted publishers of a workspace", publishers, of_workspace, of_url
     )
-    publishers_parser = add_command("publishers", "show, or add, the trusted publishers of a workspace")
-    publishers_parser.add_argument("--add", action="store_true", help="add those that are missing")
-    publishers_parser.add_argument(
-        "--repository", metavar="OWNER/NAME", help="default: that of the remote origin"
-    )
-    publishers_parser.add_argument("--workflow", metavar="FILE", help="the name of the workflow file")
-    publishers_parser.add_argument("--environment", metavar="NAME", help="default: none")
-    publishers_parser.add_argument("--gitlab", action="store_true", help="the project is on gitlab.com")
-    publishers_parser.add_argument("--manifest-path", help="the path of the workspace's Cargo.toml")
-    publishers_parser.add_argument("--url", help="the URL of the registry (default: https://crates.io)")
-    publishers_parser.add_argument("--registry", default="crates-io", help="cargo's name for the registry")
-    publishers_parser.set_defaults(run=publishers)
-    plugin_parser = commands.add_parser("cargo-plugin")  # not listed: cargo calls it as --cargo-plugin
-    plugin_parser.add_argument("--url")
-    plugin_parser.set_defaults(run=lambda options: cargo_plugin(options.url))
+    command.add_argument("--add", action="store_true", help="add those that are missing")
+    command.add_argument("--repository", metavar="OWNER/NAME", help="default: that of the remote origin")
+    command.add_argument("--workflow", metavar="FILE", help="the name of the workflow file")
+    command.add_argument("--environment", metavar="NAME", help="default: none")
+    command.add_argument("--gitlab", action="store_true", help="the project is on gitlab.com")
+    command = commands.add_parser("cargo-plugin", parents=[of_url])  # not listed: for cargo alone
+    command.set_defaults(run=lambda options: cargo_plugin(options.url))
     if arguments[0] == "--cargo-plugin":
         arguments = ["cargo-plugin", *arguments[1:]]
     elif arguments[0].startswith("--url"):
@@ -1049,54 +1052,56 @@ def parse_arguments(arguments: list[str]) -> tuple[str, Callable[[], None]]:
     return options.command, lambda: options.run(options)
 
 
-def ignore_signals(numbers: Iterable[int]) -> None:
-    """Ignore some signals from now on, so that they can't interrupt the message about why it ends."""
-    for number in numbers:
-        # Not SIG_IGN: Python would print a traceback for one that is already pending.
-        signal.signal(number, lambda *_: None)
+SIGNALS = [
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK", "SIGALRM")
+    if hasattr(signal, name)
+]
 
 
-def stop_on_signals(reasons: dict[int, str]) -> None:
-    """Let each of some signals raise Stopped, with its reason."""
+def stop_on_signals(cancelled: str) -> None:
+    """Let a signal raise Stopped: with `cancelled` if the job was cancelled, else because of the alarm."""
 
     def stop(number: int, _: object) -> None:
-        ignore_signals(reasons)
-        raise Stopped(reasons[number])
+        ignore_signals()
+        took_too_long = (
+            f"Stopped after {COMMAND_SECONDS} seconds: a server or cargo took too long. Run this again."
+        )
+        raise Stopped(took_too_long if signal.Signals(number).name == "SIGALRM" else cancelled)
 
-    for number in reasons:
+    for number in SIGNALS:
         signal.signal(number, stop)
+
+
+def ignore_signals() -> None:
+    """Ignore signals from now on, so that none interrupts the message about why the command ends."""
+    for number in SIGNALS:
+        # Not SIG_IGN: Python would print a traceback for one that is already pending.
+        signal.signal(number, lambda *_: None)
 
 
 def run(arguments: list[str]) -> int:
     """Do what the command line says, and return the exit status."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # not if it was closed before Python started
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n", line_buffering=True)
     name, command = parse_arguments(arguments)
-    ci = CI() if name == "cargo-plugin" else detect_ci()  # cargo shows what is printed as it is
+    ci = CI() if name == "cargo-plugin" else detect_ci()  # no workflow commands in cargo's output
     cancelled = "Cancelled."
     if name not in ("check", "publishers"):
         cancelled += " This job's access tokens stay in its record until `post` revokes them."
-    signals = [
-        getattr(signal, each) for each in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, each)
-    ]
-    reasons = dict.fromkeys(signals, cancelled)
     # Windows has no alarm: there, the job's own time limit ends what trickles. `publishers` takes as long as
     # its crates take.
     if sys.platform != "win32" and name != "publishers":
-        took_too_long = (
-            f"Stopped after {COMMAND_SECONDS} seconds: a server or cargo took too long. Run this again."
-        )
-        reasons[signal.SIGALRM] = took_too_long
         signal.setitimer(signal.ITIMER_REAL, COMMAND_SECONDS)
     try:
-        stop_on_signals(reasons)
+        stop_on_signals(cancelled)
         command()
         return 0
     except (Exception, Stopped) as error:
-        ignore_signals(reasons)
+        ignore_signals()
         message = explain(error)
-        # A warning for what `post` finds: a release that is out is out, and tokens expire.
+        # Only a warning from `post`: the release is out already, and its tokens expire by themselves.
         ci.annotate("warning" if name == "post" else "error", message)
         if name != "post":
             # In an indented block of code nothing is a link or HTML, and no indented line can end it.
@@ -1122,17 +1127,33 @@ If you change a file, commit it and push a new tag. If the cause was on the regi
 NOT_THERE = "it is not on the registry, and has `publish = false` or is left out here"
 
 
-class Crate(NamedTuple):
-    """A member of the workspace."""
+class Crate:
+    """A member of the workspace, and what is found out about it."""
 
-    name: str
-    version: str
-    package: dict[str, Any]  # as `cargo metadata` describes it
-    needs: dict[str, bool]  # the members it depends on, when it is published, and whether for its tests alone
+    def __init__(self, package: dict[str, Any], needs: dict[str, bool]) -> None:
+        self.name: str = package["name"]
+        self.version: str = package["version"]
+        self.package = package  # as `cargo metadata` describes it
+        self.needs = needs  # the members that it depends on when published, and whether for its tests alone
+        self.entries: list[Any] | None = None  # what the index says of each version; None if not known
+        self.problem = ""  # why it is not known
+        self.flaws: list[str] = []  # what must be corrected before it can be published
 
-    def may_go_to(self, registry: str) -> bool:
+    @property
+    def state(self) -> str:
+        if self.flaws:
+            return TO_CORRECT
+        if self.entries is None:
+            return UNKNOWN
+        if not self.entries:
+            return NEW
+        # The registry has no two versions that differ in build metadata only. A yanked one is there, too.
+        versions = [entry["vers"].partition("+")[0] for entry in self.entries]
+        return PUBLISHED if self.version.partition("+")[0] in versions else TO_PUBLISH
+
+    def may_go_to(self, cargo_registry: str) -> bool:
         """Whether `publish` in Cargo.toml allows a registry."""
-        return self.package["publish"] is None or registry in self.package["publish"]
+        return self.package["publish"] is None or cargo_registry in self.package["publish"]
 
     @property
     def is_private(self) -> bool:
@@ -1150,60 +1171,65 @@ class Crate(NamedTuple):
         return f"{folder}/{name}"
 
 
-def check(manifest_path: str | None, registry: str, chosen: list[str], excluded: list[str]) -> None:
-    """Print what of a workspace can be published to a registry, and the command for it.
+def check(options: argparse.Namespace) -> None:
+    """Print what of a workspace can be published, and the command for it.
 
-    Of the chosen crates, or all if none is chosen, without the excluded ones. Raises AuthError if something
-    would stop the release.
+    Raises AuthError if something would stop the release.
     """
     deadline = time.monotonic() + REQUESTS_SECONDS
     ci = detect_ci()
-    members = workspace_members(manifest_path)
-    crates = choose(members, registry, chosen, excluded)
+    cargo_registry = options.registry or "crates-io"
+    members = workspace_members(options.manifest_path)
+    chosen, excluded = " ".join(options.package).split(), " ".join(options.exclude).split()
+    crates = choose(members, cargo_registry, chosen, excluded)
+    # Not to be published here, but needed by what is: it must be on the registry already. A member that has
+    # another registry in `publish` is passed over, since the dependency can name that.
     needed = {name for crate in crates for name in crate.needs} - {crate.name for crate in crates}
-    outside = [member for member in members if member.name in needed and member.may_go_to(registry)]
-    outside += [member for member in members if member.name in needed and member.is_private]
-    entries: dict[str, list[Any]] = {}
-    reasons: dict[str, str] = {}
+    outside = [
+        member
+        for member in members
+        if member.name in needed and (member.is_private or member.may_go_to(cargo_registry))
+    ]
     index_error = None
     try:
-        api, entries, reasons = read_index(index_url(registry), [*crates, *outside], deadline)
+        api = read_index(index_url(cargo_registry), [*crates, *outside], deadline)
     except AuthError as error:  # raised below, after all that can be told without the index
         index_error = error
-    states = {crate.name: state_of(crate, entries.get(crate.name)) for crate in crates}
-    left = [crate for crate in crates if states[crate.name] != PUBLISHED]
-    new = [crate.name for crate in left if states[crate.name] == NEW]
-    missing = {crate.name for crate in outside if entries.get(crate.name) == []}
-    for crate, flaws in flaws_of(left, entries, missing):
-        states[crate.name] = TO_CORRECT
-        manifest = one_line(os.path.relpath(crate.package["manifest_path"]))
-        message = f"{crate.name} can't be published as it is. Correct {manifest}, commit, and push a new tag:"
-        ci.annotate("error", "\n  ".join([message, *flaws]))
+    unpublished = [crate for crate in crates if crate.state != PUBLISHED]
+    new = [crate.name for crate in unpublished if crate.state == NEW]
+    find_flaws(unpublished, {member.name for member in outside if member.state == NEW})
+    for crate in unpublished:
+        if crate.flaws:
+            manifest = one_line(os.path.relpath(crate.package["manifest_path"]))
+            cure = f"Correct {manifest}, commit, and push a new tag:"
+            message = f"{crate.name} can't be published as it is. {cure}"
+            ci.annotate("error", "\n  ".join([message, *crate.flaws]))
     if index_error:
         raise index_error
 
-    others = [member for member in members if member not in left and not member.is_private]
-    exclude = " ".join(f"--exclude {member.name}" for member in others)
-    command = publish_command(exclude, registry, manifest_path)
+    # cargo leaves out the private ones by itself.
+    others = [member.name for member in members if member not in unpublished and not member.is_private]
+    exclude = " ".join(f"--exclude {name}" for name in others)
+    command = publish_command(exclude, cargo_registry, options.manifest_path)
     ci.set_output("exclude", exclude)
-    ci.set_output("publish", "true" if left else "false")
-    ci.summarize(markdown_table(crates, states, registry))
+    ci.set_output("publish", "true" if unpublished else "false")
+    ci.summarize(markdown_table(crates, cargo_registry))
     width = max((len(crate.name) for crate in crates), default=0)
     for crate in crates:
-        print(printable(f"{crate.name:{width}}  {crate.version:12}  {states[crate.name]}"), flush=True)
+        print(printable(f"{crate.name:{width}}  {crate.version:12}  {crate.state}"))
     if new:
-        ci.annotate("error", about_new_crates(new, left, api, command, deadline))
+        ci.annotate("error", about_new_crates(new, unpublished, api, command, deadline))
     problems = [
-        f"{crate.name} {crate.version}: {reasons.get(crate.name) or states[crate.name]}"
-        for crate in [*left, *outside]
-        if crate.name in reasons or states.get(crate.name, TO_PUBLISH) != TO_PUBLISH
+        f"{crate.name} {crate.version}: {crate.problem or crate.state}"
+        for crate in [*unpublished, *outside]
+        if crate.problem or (crate in unpublished and crate.state != TO_PUBLISH)
     ]
     if problems:
         raise AuthError("Stopped before any upload", AFTER_A_STOP, problems)
-    if left:
-        print(f"\n{NOT_CHECKED}\n\nTo publish what is left:\n  {command}", flush=True)
+    if unpublished:
+        print(f"\n{NOT_CHECKED}\n\nTo publish what is left:\n  {command}")
     else:
-        name = "crates.io" if registry == "crates-io" else one_line(registry)
+        name = "crates.io" if cargo_registry == "crates-io" else one_line(cargo_registry)
         there = f"all {len(crates)} versions are on {name}. If you meant to release, bump them."
         ci.annotate("warning", f"Nothing to publish: {there if crates else f'no crate may go to {name}.'}")
 
@@ -1242,12 +1268,12 @@ def workspace_members(manifest_path: str | None) -> list[Crate]:
             is_dev = dependency["kind"] == "dev"
             # cargo leaves out a dev-dependency without a version. A crate may depend on itself for its tests.
             if name != package["name"] and (not is_dev or dependency["req"] != "*"):
-                needs[name] = is_dev and needs.get(name, True)
-        members.append(Crate(package["name"], package["version"], package, needs))
+                needs[name] = needs.get(name, True) and is_dev  # for tests alone only if each mention is
+        members.append(Crate(package, needs))
     return members
 
 
-def choose(members: list[Crate], registry: str, chosen: list[str], excluded: list[str]) -> list[Crate]:
+def choose(members: list[Crate], cargo_registry: str, chosen: list[str], excluded: list[str]) -> list[Crate]:
     """Return the crates that may be published to a registry, as --package and --exclude select them.
 
     Raises AuthError for a name that the workspace doesn't have.
@@ -1259,35 +1285,35 @@ def choose(members: list[Crate], registry: str, chosen: list[str], excluded: lis
             "Correct --package and --exclude, or the inputs `packages` and `exclude`.",
         )
     crates = [
-        member for member in members if member.may_go_to(registry) and (member.name in chosen or not chosen)
+        member
+        for member in members
+        if member.may_go_to(cargo_registry) and (member.name in chosen or not chosen)
     ]
     return [crate for crate in crates if crate.name not in excluded]
 
 
-def flaws_of(
-    crates: list[Crate], entries: dict[str, list[Any]], missing: set[str]
-) -> Iterator[tuple[Crate, list[str]]]:
-    """Return the crates that can't be published as they are, with what has to be corrected in each manifest.
+def find_flaws(crates: list[Crate], missing: set[str]) -> None:
+    """Find out what has to be corrected in the manifest of each crate before it can be published.
 
     `missing` are the members that the registry doesn't have, and that are not to be published either.
     """
     cycles = cycles_among(crates)
     for crate in crates:
         flaws = [
-            *metadata_flaws(crate.package, entries.get(crate.name, [])),
+            *metadata_flaws(crate),
             *dependency_flaws(crate.package["dependencies"]),
             *(f"dependency {name}: {NOT_THERE}" for name in crate.needs if name in missing),
             *cycles[crate.name],
         ]
-        if flaws:
-            yield crate, list(dict.fromkeys(flaws))
+        crate.flaws = list(dict.fromkeys(flaws))
 
 
-def metadata_flaws(package: dict[str, Any], published: list[Any]) -> Iterator[str]:
+def metadata_flaws(crate: Crate) -> Iterator[str]:
     """Return what crates.io refuses in the metadata of a crate.
 
     https://github.com/rust-lang/crates.io/blob/main/src/controllers/krate/publish.rs
     """
+    package = crate.package
     if not package["description"]:
         yield 'description: it is missing, add `description = "…"`'
     if not package["license"] and not package["license_file"]:
@@ -1298,10 +1324,14 @@ def metadata_flaws(package: dict[str, Any], published: list[Any]) -> Iterator[st
         if not re.fullmatch("[A-Za-z0-9][A-Za-z0-9_+-]{0,19}", keyword):
             rule = "use at most 20 of the characters A-Z, a-z, 0-9, _, - and +, first a letter or a digit"
             yield f"keywords: `{one_line(keyword)}` is refused, {rule}"
-    # Without those that an optional dependency makes by itself. crates.io allows more to some crates.
+    if len(package["categories"]) > 5:
+        yield f"categories: {len(package['categories'])} are too many, keep at most 5"
+    # Not counting the implicit features of optional dependencies. crates.io allows more to some crates.
     features = [name for name, value in package["features"].items() if value != [f"dep:{name}"]]
-    before = [len(entry.get("features") or ()) + len(entry.get("features2") or ()) for entry in published]
-    if len(features) > max([300, *before]):
+    published = [
+        len(entry.get("features") or ()) + len(entry.get("features2") or ()) for entry in crate.entries or ()
+    ]
+    if len(features) > max([300, *published]):
         yield f"features: {len(features)} are too many, keep at most 300 or ask crates.io for more"
 
 
@@ -1325,29 +1355,28 @@ def cycles_among(crates: list[Crate]) -> dict[str, list[str]]:
     graph = {crate.name: set(crate.needs) for crate in crates}
     built = {crate.name: {name for name, is_dev in crate.needs.items() if not is_dev} for crate in crates}
     # Take out what depends on nothing that is left, as cargo publishes it. What remains leads to a cycle.
-    free = list(graph)
-    while free:
-        free = [name for name, needs in graph.items() if not needs & graph.keys()]
+    while free := [name for name, needs in graph.items() if not needs & graph.keys()]:
         for name in free:
             del graph[name]
     cycles: dict[str, list[str]] = {crate.name: [] for crate in crates}
     for crate in crates:
         for name, is_dev in crate.needs.items() if crate.name in graph else ():
-            path = " -> ".join([crate.name, *shortest_path(name, crate.name, graph if is_dev else built)])
-            if path != crate.name and is_dev:
-                flaw = f"dev-dependency {name}: remove its version, which closes the cycle {path}"
+            # A normal dependency closes a cycle of normal ones only: in any other, one for tests can be cut.
+            path = shortest_path(name, crate.name, graph if is_dev else built)
+            cycle = " -> ".join([crate.name, *path])
+            if path and is_dev:
+                flaw = f"dev-dependency {name}: remove its version, which closes the cycle {cycle}"
                 cycles[crate.name].append(flaw)
-            elif path != crate.name:
-                cycles[crate.name].append(
-                    f"dependency {name}: one must do without the other in the cycle {path}"
-                )
+            elif path:
+                flaw = f"dependency {name}: one must do without the other in the cycle {cycle}"
+                cycles[crate.name].append(flaw)
     return cycles
 
 
 def shortest_path(start: str, goal: str, graph: dict[str, set[str]]) -> list[str]:
     """Return the names on the shortest path through a graph; none if there is no path."""
     paths, seen = [[start]], {start}
-    for path in paths:  # which grows meanwhile
+    for path in paths:  # a queue: it grows while it is read
         if path[-1] == goal:
             return path
         following = sorted(graph.get(path[-1], set()) - seen)
@@ -1356,35 +1385,38 @@ def shortest_path(start: str, goal: str, graph: dict[str, set[str]]) -> list[str
     return []
 
 
-def about_new_crates(new: list[str], left: list[Crate], api: str, command: str, deadline: float) -> str:
-    """Return what to do about the new crates among those that are left to publish.
+def about_new_crates(
+    new: list[str], unpublished: list[Crate], api: str, command: str, deadline: float
+) -> str:
+    """Return what to do about the new crates among the unpublished ones.
 
     `api` is the URL of the registry, which tells anybody whether a crate accepts trusted publishing alone.
     """
     strict = []
     until = min(deadline, time.monotonic() + 20)  # for a hint that is nice to have
-    for crate in [crate for crate in left if crate.name not in new]:
+    for crate in [crate for crate in unpublished if crate.name not in new]:
         if time.monotonic() < until:
             with contextlib.suppress(AuthError):
-                response = send(Request("GET", f"{api}/api/v1/crates/{crate.name}"), until)
+                response = send("GET", f"{api}/api/v1/crates/{crate.name}", until)
+                time.sleep(API_PAUSE_SECONDS)
                 if find(response.body, "crate", "trustpub_only") is True:
                     strict.append(crate.name)
-            time.sleep(API_PAUSE_SECONDS)
+    count = len(unpublished)
     message = f"""\
-{len(new)} of {len(left)} crates are new, and a trusted publisher can't create a crate: {", ".join(new)}
+{len(new)} of {count} crates are new, and a trusted publisher can't create a crate: {", ".join(new)}
 If one isn't meant for the registry, write `publish = false` into its Cargo.toml, commit, and push a new tag.
 Otherwise publish an empty version 0.0.0 of it with an ordinary API token, add its trusted publisher, and run
-this again. Or publish all {len(left)} crates with such a token, from this commit on your own machine:
+this again. Or publish all {count} crates with such a token, from this commit on your own machine:
   {command}"""
     if strict:
         message += f"\nThese accept no ordinary token until their settings allow it: {', '.join(strict)}"
     return message
 
 
-def index_url(registry: str) -> str:
+def index_url(cargo_registry: str) -> str:
     """Return the URL of a registry's sparse index. Raises AuthError if it isn't known."""
-    variable = f"{variable_prefix(registry)}_INDEX"
-    index = CRATES_IO_INDEXES[0] if registry == "crates-io" else os.environ.get(variable, "")
+    variable = f"{variable_prefix(cargo_registry)}_INDEX"
+    index = CRATES_IO_INDEXES[0] if cargo_registry == "crates-io" else os.environ.get(variable, "")
     if not index.startswith("sparse+"):
         raise AuthError(
             f"{variable} does not hold the URL of a sparse index",
@@ -1393,30 +1425,27 @@ def index_url(registry: str) -> str:
     return registry_url(index[len("sparse+") :])
 
 
-def read_index(
-    index: str, crates: list[Crate], deadline: float
-) -> tuple[str, dict[str, list[Any]], dict[str, str]]:
-    """Return the URL of the registry, what its index has about each crate, and why that isn't known.
+def read_index(index: str, crates: list[Crate], deadline: float) -> str:
+    """Find out what an index has about crates, and return the URL of its registry.
 
     Raises AuthError if the index can't be read at all.
     """
     from concurrent.futures import ThreadPoolExecutor  # here, since no other command needs it
 
     # First alone, so that an index that can't be reached is one error, not one for each crate.
-    config = fetch(Request("GET", f"{index}/config.json"), deadline)
+    config = fetch("GET", f"{index}/config.json", deadline)
     if not config.ok:
-        message = f"Couldn't read the index at {config.request.host}: {config.problem}"
+        message = f"Couldn't read the index at {config.host}: {config.problem}"
         raise AuthError(message, "It must be readable without a token.")
     pool = ThreadPoolExecutor(INDEX_REQUESTS)
-    requests = [Request("GET", f"{index}/{crate.index_path}", max_bytes=INDEX_BYTES) for crate in crates]
-    responses = [pool.submit(fetch, request, deadline) for request in requests]
-    entries, reasons = {}, {}
+    urls = [f"{index}/{crate.index_path}" for crate in crates]
+    responses = [pool.submit(fetch, "GET", url, deadline, max_bytes=INDEX_BYTES) for url in urls]
     for crate, response in zip(crates, responses):
         try:
-            entries[crate.name] = entries_in(response.result())
+            crate.entries = entries_in(response.result())
         except AuthError as error:
-            reasons[crate.name] = error.message
-    return str(find(config.body, "api")), entries, reasons
+            crate.problem = error.message
+    return str(find(config.body, "api"))
 
 
 def entries_in(response: Response) -> list[Any]:
@@ -1430,99 +1459,136 @@ def entries_in(response: Response) -> list[Any]:
     return entries
 
 
-def state_of(crate: Crate, entries: list[Any] | None) -> str:
-    """Return the state of a crate, from what the index says of its versions."""
-    if entries is None:
-        return UNKNOWN
-    if not entries:
-        return NEW
-    # The registry has no two versions that differ in build metadata only. A yanked one is there, too.
-    versions = [entry["vers"].partition("+")[0] for entry in entries]
-    return PUBLISHED if crate.version.partition("+")[0] in versions else TO_PUBLISH
-
-
-def publish_command(exclude: str, registry: str, manifest_path: str | None) -> str:
+def publish_command(exclude: str, cargo_registry: str, manifest_path: str | None) -> str:
     """Return the command that publishes what is left."""
     import shlex  # here, since getting a token needs none
 
-    command = f"cargo publish --workspace {exclude} --registry {shlex.quote(registry)}".replace("  ", " ")
+    command = f"cargo publish --workspace {exclude} --registry {shlex.quote(cargo_registry)}".replace(
+        "  ", " "
+    )
     if manifest_path:
         command += f" --manifest-path {shlex.quote(manifest_path)}"
     return printable(command).replace("\n", "?")
 
 
-def markdown_table(crates: list[Crate], states: dict[str, str], registry: str) -> str:
+def markdown_table(crates: list[Crate], cargo_registry: str) -> str:
     """Return a row for each crate. The reasons are left out: a server's words could be Markdown."""
     rows = ["| Crate | Version | State |", "| --- | --- | --- |"]
     for crate in crates:
         name = f"`{crate.name}`"
-        if registry == "crates-io":
+        if cargo_registry == "crates-io":
             name = f"[{name}]({CRATES_IO}/crates/{crate.name})"
-        rows.append(f"| {name} | {crate.version} | {states[crate.name]} |")
+        rows.append(f"| {name} | {crate.version} | {crate.state} |")
     return "\n".join([*rows, "", NOT_CHECKED, "", ""])
 
 
 # The command publishers
 
 
-class PublisherFields(NamedTuple):
-    """How the registry's API names a trusted publisher and its parts."""
+class PublisherAPI:
+    """The registry's API for the trusted publishers of GitHub or of GitLab, each with names of its own."""
 
-    config: str
-    owner: str
-    name: str
-    workflow: str
+    def __init__(self, registry: str, token: str, gitlab: bool) -> None:
+        self.token = token
+        if gitlab:
+            self.config = "gitlab_config"
+            self.owner, self.name, self.workflow = "namespace", "project", "workflow_filepath"
+        else:
+            self.config = "github_config"
+            self.owner, self.name, self.workflow = "repository_owner", "repository_name", "workflow_filename"
+        self.url = f"{registry}/api/v1/trusted_publishing/{self.config}s"
+
+    def publishers_of(self, crate: str) -> list[Publisher]:
+        """Return the trusted publishers of a crate. Raises AuthError."""
+        found = []
+        query = f"?crate={urllib.parse.quote(crate)}&per_page=100"
+        while query:
+            response = fetch("GET", self.url + query, time.monotonic() + REQUESTS_SECONDS, self.token)
+            time.sleep(API_PAUSE_SECONDS)
+            if response.refused:
+                raise publisher_error(response)
+            configs = find(response.body, f"{self.config}s")
+            if not isinstance(configs, list) or not all(isinstance(config, dict) for config in configs):
+                raise response.error()
+            for config in configs:
+                owner, name, workflow = (config.get(key) for key in (self.owner, self.name, self.workflow))
+                environment = one_line(config.get("environment") or "")
+                found.append(Publisher(one_line(f"{owner}/{name}"), one_line(workflow), environment))
+            query = find(response.body, "meta", "next_page") or ""
+            if not re.fullmatch(r"(\?[A-Za-z0-9._~%=&+-]*)?", str(query)):
+                raise AuthError("the registry's list of trusted publishers has an invalid next_page")
+        return found
+
+    def add(self, crate: str, publisher: Publisher) -> None:
+        """Add a trusted publisher to a crate. Raises AuthError.
+
+        There is only one attempt: the registry would add the same publisher a second time.
+        """
+        owner, _, name = publisher.repository.rpartition("/")
+        config = {
+            "crate": crate,
+            self.owner: owner,
+            self.name: name,
+            self.workflow: publisher.workflow,
+            "environment": publisher.environment or None,
+        }
+        deadline = time.monotonic() + REQUESTS_SECONDS
+        response = send("POST", self.url, deadline, self.token, body={self.config: config})
+        time.sleep(API_PAUSE_SECONDS)
+        if not response.ok:
+            raise publisher_error(response)
 
 
-GITHUB = PublisherFields("github_config", "repository_owner", "repository_name", "workflow_filename")
-GITLAB = PublisherFields("gitlab_config", "namespace", "project", "workflow_filepath")
-
-MATCHES, MISSING, ADDED = "matches", "missing", "added"
-
-
-def publishers(options: Any) -> None:
+def publishers(options: argparse.Namespace) -> None:
     """Show which crates of the workspace have the trusted publisher that a release needs, or add it to them.
 
     Raises AuthError if a crate lacks it at the end.
     """
     registry = registry_url(options.url or CRATES_IO)
-    token = token_of_maintainer(registry)
+    if registry == CRATES_IO and options.registry != "crates-io":
+        raise AuthError(
+            f"--registry {one_line(options.registry)} needs --url", "Pass the URL of that registry."
+        )
+    api = PublisherAPI(registry, token_of_maintainer(registry), options.gitlab)
     wanted = wanted_publisher(options)
-    fields = GITLAB if options.gitlab else GITHUB
     members = workspace_members(options.manifest_path)
     crates = [crate.name for crate in choose(members, options.registry, [], [])]
-    print(printable(f"The trusted publisher {wanted}, for {len(crates)} crates on {registry}:\n"), flush=True)
-    api = f"{registry}/api/v1/trusted_publishing/{fields.config}s"
+    print(printable(f"The trusted publisher {wanted}, for {len(crates)} crates on {registry}:\n"))
     states = {}
+    missing, refused = [], []
     for name in crates:
         try:
-            states[name] = state_of_publishers(publishers_of(name, api, token, fields), wanted)
+            matches, states[name] = compare(api.publishers_of(name), wanted)
+            if not matches:
+                missing.append(name)
         except AuthError as error:
-            states[name] = str(error).replace("\n", ". ")
+            states[name] = error.message
+            refused.append(name)
         show(name, crates, states)
-    missing = [name for name in crates if states[name].startswith(MISSING)]
     if options.add and missing:
         confirm(len(missing))
         for name in missing:
             try:
-                add_publisher(name, wanted, api, token, fields)
-                states[name] = ADDED
+                api.add(name, wanted)
+                states[name] = "added"
             except AuthError as error:
-                states[name] = str(error).replace("\n", ". ")
+                states[name] = error.message
+                refused.append(name)
             show(name, crates, states)
-        print(flush=True)
+        missing = []
+        print()
         for name in crates:
             show(name, crates, states)
     say(f"When you are done, revoke the token: {registry}/settings/tokens")
-    lacking = [name for name in crates if not states[name].startswith((MATCHES, ADDED))]
-    if lacking:
-        hint = "Correct what is refused, and run this again." if options.add else "Run this again with --add."
-        raise AuthError(
-            f"{len(lacking)} of {len(crates)} crates don't have the trusted publisher {wanted}", hint
+    if missing or refused:
+        lacking = (
+            f"{len(missing + refused)} of {len(crates)} crates don't have the trusted publisher {wanted}"
         )
+        hint = "Run this again with --add." if missing else "Correct what is refused, and run this again."
+        raise AuthError(lacking, hint)
 
 
-def wanted_publisher(options: Any) -> Publisher:
+def wanted_publisher(options: argparse.Namespace) -> Publisher:
     """Return the trusted publisher that the options and the repository name. Raises AuthError."""
     folder = os.path.dirname(options.manifest_path or "") or "."
     repository = options.repository or repository_of_origin(
@@ -1545,7 +1611,7 @@ def wanted_publisher(options: Any) -> Publisher:
 
 def show(name: str, crates: list[str], states: dict[str, str]) -> None:
     """Print a crate and its state."""
-    print(printable(f"{name:{max(map(len, crates))}}  {states[name]}"), flush=True)
+    print(printable(f"{name:{max(map(len, crates))}}  {states[name]}"))
 
 
 def token_of_maintainer(registry: str) -> str:
@@ -1573,12 +1639,12 @@ def repository_of_origin(folder: str, host: str) -> str:
     """Return the repository of the remote origin, as owner/name. Raises AuthError if it isn't on the host."""
     url = git("-C", folder, "remote", "get-url", "origin")
     scheme_and_user = r"(https://|ssh://)?([^@/]*@)?"
-    found = re.fullmatch(rf"{scheme_and_user}{re.escape(host)}(:[0-9]+/|:|/)([^:]+?)(\.git)?/?", url)
+    found = re.fullmatch(rf"{scheme_and_user}{re.escape(host)}(:[0-9]+/|:|/)(?P<name>[^:]+?)(\.git)?/?", url)
     if not found:
         raise AuthError(
             f"The remote origin is not a repository on {host}", "Name it with --repository OWNER/NAME."
         )
-    return found[4]
+    return found["name"]
 
 
 def workflow_texts(folder: str) -> dict[str, str]:
@@ -1595,13 +1661,10 @@ def workflow_texts(folder: str) -> dict[str, str]:
 def publishing_workflow(texts: dict[str, str]) -> str:
     """Return the name of the one workflow file that may publish crates, of those in `texts`.
 
-    A reusable one is none: the workflow that calls it counts. Raises AuthError.
+    One that can be called by another is passed over: the calling one counts. Raises AuthError.
     """
-    found = []
-    for name, text in texts.items():
-        is_reusable = "workflow_call" in text and not re.search("push|release|workflow_dispatch", text)
-        if re.search(r"uses: *\S*crates-io-auth|cargo publish(?!.*--dry-run)", text) and not is_reusable:
-            found.append(name)
+    publishes = re.compile(r"uses: *\S*crates-io-auth|cargo publish(?!.*--dry-run)")
+    found = [name for name, text in texts.items() if publishes.search(text) and "workflow_call" not in text]
     if len(found) != 1:
         which = f"{len(found)} workflow files publish crates: {one_line(', '.join(found))}"
         raise AuthError(
@@ -1610,48 +1673,28 @@ def publishing_workflow(texts: dict[str, str]) -> str:
     return found[0]
 
 
-def publishers_of(crate: str, api: str, token: str, fields: PublisherFields) -> list[Publisher]:
-    """Return the trusted publishers of a crate. Raises AuthError."""
-    found = []
-    query = f"?crate={urllib.parse.quote(crate)}&per_page=100"
-    while query:
-        response = fetch(Request("GET", api + query, bearer=token), time.monotonic() + REQUESTS_SECONDS)
-        time.sleep(API_PAUSE_SECONDS)
-        configs = find(response.body, f"{fields.config}s")
-        if not response.ok or not isinstance(configs, list):
-            raise publisher_error(response)
-        for config in configs:
-            repository = f"{config[fields.owner]}/{config[fields.name]}"
-            found.append(Publisher(repository, config[fields.workflow], config["environment"] or ""))
-        query = find(response.body, "meta", "next_page") or ""
-        if not re.fullmatch(r"(\?[A-Za-z0-9._~%=&+-]*)?", str(query)):
-            raise AuthError("the registry's list of trusted publishers goes on at an unusable address")
-    return found
-
-
-def state_of_publishers(found: list[Publisher], wanted: Publisher) -> str:
-    """Return whether the wanted publisher is among those of a crate, and what else there is to know of them.
+def compare(found: list[Publisher], wanted: Publisher) -> tuple[bool, str]:
+    """Return whether the wanted publisher is among those of a crate, and what there is to know of them.
 
     crates.io compares repositories and environments without regard to case. A publisher without an
     environment accepts every environment.
     """
-
-    def key(publisher: Publisher) -> tuple[str, str, str]:
-        return publisher.repository.lower(), publisher.workflow, publisher.environment.lower()
-
-    others = [publisher for publisher in found if key(publisher) != key(wanted)]
-    state = MATCHES if len(others) < len(found) else MISSING
+    repository, environment = wanted.repository.lower(), wanted.environment.lower()
+    same_workflow = [
+        one for one in found if one.repository.lower() == repository and one.workflow == wanted.workflow
+    ]
+    matching = [one for one in same_workflow if one.environment.lower() == environment]
+    others = [one for one in found if one not in matching]
+    state = "matches" if matching else "missing"
     if others:
-        state += "; it also has " if state == MATCHES else "; it has "
-        state += " and ".join(one_line(publisher) for publisher in others)
-    if wanted.environment and key(wanted._replace(environment="")) in map(key, found):
-        state += ". The one without an environment lets jobs in that are not protected: remove it"
-    protected = [other for other in others if key(other._replace(environment="")) == key(wanted)]
-    if state.startswith(MISSING) and protected:
-        state += (
-            f". If your job has this environment, pass --environment {one_line(protected[0].environment)}"
-        )
-    return state
+        state += "; it also has " if matching else "; it has "
+        state += " and ".join(map(str, others))
+    for other in others:
+        if other in same_workflow and not other.environment:
+            state += ". The one without an environment lets jobs in that are not protected: remove it"
+        elif other in same_workflow and not matching:
+            state += f". If your job has this environment, pass --environment {other.environment}"
+    return bool(matching), state
 
 
 def confirm(count: int) -> None:
@@ -1661,26 +1704,6 @@ def confirm(count: int) -> None:
         print("Go on? [y/N] ", end="", flush=True)
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             raise AuthError("Nothing was added")
-
-
-def add_publisher(crate: str, wanted: Publisher, api: str, token: str, fields: PublisherFields) -> None:
-    """Add a trusted publisher to a crate. Raises AuthError.
-
-    There is only one attempt: the registry would add the same publisher a second time.
-    """
-    owner, _, name = wanted.repository.rpartition("/")
-    config = {
-        "crate": crate,
-        fields.owner: owner,
-        fields.name: name,
-        fields.workflow: wanted.workflow,
-        "environment": wanted.environment or None,
-    }
-    request = Request("POST", api, bearer=token, body={fields.config: config})
-    response = send(request, time.monotonic() + REQUESTS_SECONDS)
-    time.sleep(API_PAUSE_SECONDS)
-    if not response.ok:
-        raise publisher_error(response)
 
 
 def publisher_error(response: Response) -> AuthError:
@@ -1693,14 +1716,14 @@ def publisher_error(response: Response) -> AuthError:
     elif "not an owner" in detail:
         hint = "An owner must do this; to belong to a team that owns it isn't enough"
     elif "email" in detail or "e-mail" in detail:
-        hint = f"Verify your e-mail address in the settings of {response.request.host}"
+        hint = f"Verify your e-mail address in the settings of {response.host}"
     elif "github account" in detail:
-        hint = f"Link your GitHub account in the settings of {response.request.host}"
+        hint = f"Link your GitHub account in the settings of {response.host}"
     elif response.status in (401, 403):
         hint = "The token needs the scope `trusted-publishing`, for this crate"
     else:
         hint = "Correct it, and run this again"
-    return AuthError(f"refused ({response.problem})", hint)
+    return AuthError(f"refused ({response.problem}). {hint}")
 
 
 if __name__ == "__main__":

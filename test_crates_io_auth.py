@@ -986,9 +986,8 @@ def test_a_bare_host_means_https_over_which_a_token_is_issued_and_revoked(tls_wo
     ],
 )
 def test_a_url_that_can_t_be_a_registry_s_is_refused_and_its_password_not_shown(url: str) -> None:
-    with pytest.raises(script.AuthError, match="^Invalid URL: ") as error:
+    with pytest.raises(script.AuthError, match="^Invalid URL: .*\nIt must be https://host, ") as error:
         script.registry_url(url)
-    assert len(str(error.value).splitlines()) == 3
     assert "secret-of-the-user" not in str(error.value)
 
 
@@ -1213,8 +1212,7 @@ def test_a_refusal_on_gitlab_names_the_project_and_the_ci_file(world: World) -> 
 def refusal(status: int, body: object, **claims: object) -> tuple[str, str]:
     """Return the first line and the advice of the error for a response to an identity token."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    request = script.Request("POST", "https://host")
-    response = script.Response(request, status, http.client.HTTPMessage(), content)
+    response = script.Response("host", status, http.client.HTTPMessage(), content)
     first, _, advice = str(script.refusal(response, claims, "https://host")).partition("\n")
     return first, advice
 
@@ -1450,6 +1448,11 @@ def test_text_that_is_hard_to_show_is_shown_all_the_same(world: World, text: str
     assert result.log == f"##[error]127.0.0.1 refused the identity token: HTTP 400: {shown}\n"
 
 
+def test_a_secret_that_begins_with_another_is_hidden_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(script, "SECRETS", {"s3cr3t-token", "s3cr3t-token-of-two"})
+    assert script.printable("s3cr3t-token-of-two, s3cr3t-token") == "***, ***"
+
+
 # The wire
 
 
@@ -1566,8 +1569,8 @@ def test_after_four_attempts_the_last_response_is_shown(world: World) -> None:
 {retrying} (attempt 3 of 4).
 {retrying} (attempt 4 of 4).
 crates-io-auth: error: {failure}
-Is 127.0.0.1 spelled right? It may be down, or this network may need a proxy (HTTPS_PROXY).
 Run this again later (on GitHub: Re-run failed jobs).
+If it fails again: is the host spelled right? Does this network need a proxy (HTTPS_PROXY)?
 """
     )
 
@@ -1661,7 +1664,10 @@ def test_plain_http_to_this_machine_never_goes_through_a_proxy(world: World, pro
 def test_a_malformed_proxy_url_is_not_shown(tls_world: World, url: str) -> None:
     result = tls_world.run(env=tls_world.on_github(HTTPS_PROXY=url), prelude=IMPATIENT)
     assert result.status == 1
-    assert "##[error]Couldn't get a valid response from 127.0.0.1: is HTTPS_PROXY valid? (" in result.log
+    assert (
+        "##[error]Couldn't get a valid response from 127.0.0.1: is the URL, or HTTPS_PROXY, valid? ("
+        in result.log
+    )
     assert "word-of-user" not in result.stderr + result.summary
     assert not tls_world.github.requests
 
@@ -1700,13 +1706,12 @@ ssl.create_default_context = lambda: print('a context', flush=True) or real()
 def test_the_record_has_a_json_file_for_each_token_that_only_its_owner_can_read(world: World) -> None:
     asked_at = []
 
-    def respond_in_the_next_second(handler: Handler) -> None:
-        asked_at.append(int(time.time()))
-        wait_until(lambda: int(time.time()) > asked_at[0])
+    def note_time(handler: Handler) -> None:
+        asked_at.append(time.time())
         world.registry.behave(handler)
 
-    world.registry.faults = [respond_in_the_next_second]
-    before = int(time.time())
+    world.registry.faults = [note_time]
+    before = time.time()
     world.run(env=world.on_github())
     (path,) = world.record().iterdir()
     entry = json.loads(path.read_text())
@@ -1890,8 +1895,7 @@ def test_whatever_comes_in_only_the_script_s_own_errors_come_out(tmp_path: Path,
         headers["Retry-After"] = headers["Location"] = re.sub("[^ -~\xa0-\xff]", " ", text)
         body = dice.choice([text, json.dumps({"errors": [{"detail": text}]})])
         status = dice.choice([200, 204, 302, 400, 404, 429, 500, 999])
-        request = script.Request("POST", "https://host")
-        return script.Response(request, status, headers, body.encode("utf-8", "surrogatepass"))
+        return script.Response("host", status, headers, body.encode("utf-8", "surrogatepass"))
 
     def claims(text: str) -> dict[str, Any]:
         odd = dict.fromkeys(["aud", "exp", "repository", "workflow_ref", "environment"], text)
@@ -1961,10 +1965,9 @@ def test_post_says_how_long_ago_a_token_has_expired_and_what_that_explains(world
     world.hold_tokens(1, issued_at=time.time() - 29 * 60)
     result = world.run("post", env=world.on_github())
     assert result.status == 0
-    assert result.log.count("An access token had expired ") == 1
-    assert (
-        "had expired 12 minutes before. If an upload failed with `Invalid authentication token`" in result.log
-    )
+    assert result.log.count("An access token expired ") == 1
+    assert "An access token expired 12 minutes before this step. If an upload failed\n" in result.log
+    assert "with `Invalid authentication token`, this is why.\n" in result.log
 
 
 def test_a_token_of_the_environment_that_is_in_the_record_too_is_revoked_once(world: World) -> None:
@@ -2508,6 +2511,12 @@ def test_uploads_get_a_token_that_cargo_does_not_keep_and_leave_lines_in_the_sum
     )
 
 
+@pytest.mark.parametrize("path", [None, "/nowhere/summary"], ids=["not set", "not there"])
+def test_a_summary_that_can_t_be_written_stops_nothing(world: World, path: str | None) -> None:
+    env = world.on_github(GITHUB_STEP_SUMMARY=path)
+    assert ask(world, env, about(world))["Ok"]["token"] in world.registry.alive()
+
+
 @pytest.mark.parametrize(
     ("minutes", "fields", "reused"),
     [(24, {}, True), (25, {}, False), (-1, {}, False), (0, {"registry": "http://127.0.0.1:1"}, False)],
@@ -2835,6 +2844,10 @@ FLAWS = {
     "description": ('license = "MIT"', 'description: it is missing, add `description = "…"`'),
     "license": ('description = "x"', 'license: it is missing, add `license = "…"`'),
     "six-keywords": (f'{METADATA}keywords = ["a", "b", "c", "d", "e", "f"]', "keywords: 6 are too many"),
+    "six-categories": (
+        f'{METADATA}categories = ["a", "b", "c", "d", "e", "f"]',
+        "categories: 6 are too many",
+    ),
     "keyword": (f'{METADATA}keywords = ["ok", "two words"]', "keywords: `two words` is refused"),
     "long-keyword": (f'{METADATA}keywords = ["{"k" * 21}"]', f"keywords: `{'k' * 21}` is refused"),
     "features": (
@@ -2903,6 +2916,7 @@ ALLOWED = {
     "dev-git": '[dev-dependencies]\nx = { git = "https://x.example" }',
     "itself": '[dev-dependencies]\nitself = { path = ".", version = "1" }',
     "on-a-private-crate-that-is-published": '[dependencies]\nhidden = { path = "../hidden", version = "1" }',
+    "five-categories": 'categories = ["a", "b", "c", "d", "e"]',
     "five-keywords": 'keywords = ["a", "b", "c", "1d", "e_-+"]',
     "features": "[features]\n" + "\n".join(f"f{n} = []" for n in range(300)),
     "optional-dependencies": "[dependencies]\n"
@@ -3032,10 +3046,11 @@ INDEX_FAULTS: dict[str, tuple[Fault, str]] = {
     "secured": (respond(401), f"{UNUSABLE_RESPONSE}(HTTP 401)"),
     "denied": (refuse(403, "no"), f"{UNUSABLE_RESPONSE}(HTTP 403: no)"),
     "failing": (refuse(500, "oh | <b>"), "Couldn't get a valid response from 127.0.0.1: HTTP 500: oh | <b>"),
-    "moved": (respond(302, Location="http://elsewhere"), "(HTTP 302: redirects to http://elsewhere)"),
+    "moved": (respond(300, Location="http://elsewhere"), "(HTTP 300: redirects to http://elsewhere)"),
     "portal": (respond(200, b"<html>Log in</html>"), f"{UNUSABLE_RESPONSE}(HTTP 200: not the expected body)"),
     "teapot": (respond(418, b'{"vers": "0.1.0"}'), '(HTTP 418: {"vers": "0.1.0"})'),
     "empty": (respond(200), f"{UNUSABLE_RESPONSE}(HTTP 200: not the expected body)"),
+    "number": (respond(200, b'{"vers": 1}'), f"{UNUSABLE_RESPONSE}(HTTP 200: not the expected body)"),
     "list": (respond(200, b'["vers"]'), f"{UNUSABLE_RESPONSE}(HTTP 200: not the expected body)"),
     "half": (respond(200, b'{"vers": "0.1.0"}\n{"vers": '), "(HTTP 200: not the expected body)"),
     "partial": (respond(206, b'{"vers": "0.1.0"}'), f"{UNUSABLE_RESPONSE}(HTTP 206: not the expected body)"),
@@ -3290,16 +3305,23 @@ def test_publishers_reads_all_pages_of_a_long_list(world: World) -> None:
 
 
 @needs("cargo", "git")
+def test_malformed_lists_of_publishers_are_told_and_stop_no_other_crate(world: World) -> None:
+    lists: list[object] = [{"a": {}}, ["a"], None]
+    world.registry.faults = [respond(200, {"github_configs": configs}) for configs in lists]
+    result = publishers(world)
+    problem = "Couldn't get a valid response from 127.0.0.1: HTTP 200: not the expected body"
+    assert result.stdout.count(f"  {problem}\n") == 3
+    assert len(world.registry.requests) == 3
+
+
+@needs("cargo", "git")
 def test_a_list_that_goes_on_at_an_unusable_address_is_not_followed(world: World) -> None:
     pages = ["@example.com/", "?a=1 HTTP/1.1", 7]
     world.registry.faults = [
         respond(200, {"github_configs": [], "meta": {"next_page": page}}) for page in pages
     ]
     result = publishers(world)
-    assert (
-        result.stdout.count("  the registry's list of trusted publishers goes on at an unusable address\n")
-        == 3
-    )
+    assert result.stdout.count("  the registry's list of trusted publishers has an invalid next_page\n") == 3
     assert len(world.registry.requests) == 3
 
 
@@ -3329,6 +3351,20 @@ def test_one_refusal_stops_no_other_and_says_what_to_do(world: World) -> None:
     )
     assert gamma.startswith("gamma  refused (HTTP 409: This crate already has the maximum number")
     assert gamma.endswith("). Remove one of its publishers first")
+    assert result.stderr.endswith("\nCorrect what is refused, and run this again.\n")
+    assert publishers(world).stderr.endswith("\nRun this again with --add.\n")
+    world.registry.new_crates = {"alpha", "beta", "gamma"}
+    assert publishers(world).stderr.endswith("\nCorrect what is refused, and run this again.\n")
+
+
+@needs("cargo", "git")
+def test_the_token_for_another_registry_is_not_sent_to_crates_io(world: World) -> None:
+    result = publishers(world, "--url", "https://crates.io")
+    assert (result.status, result.stdout) == (1, "")
+    assert (
+        result.stderr
+        == "crates-io-auth: error: --registry local needs --url\nPass the URL of that registry.\n"
+    )
 
 
 @needs("cargo", "git")
@@ -3405,20 +3441,23 @@ def test_what_publishers_can_t_find_out_it_asks_for(world: World) -> None:
             namespace = argparse.Namespace(gitlab=False, manifest_path=manifest, **options)
             return str(script.wanted_publisher(namespace))
         except script.AuthError as error:
-            return error.message
+            return str(error)
 
     workflows = folder / ".github/workflows"
-    (workflows / "reusable.yml").write_text("on: workflow_call\n - uses: x/crates-io-auth@v1")
+    (workflows / "reusable.yml").write_text("on: workflow_call\n  release:\n - uses: x/crates-io-auth@v1")
     (workflows / "test.yml").write_text("  - run: cargo publish --workspace --dry-run")
     assert wanted() == WANTED
     (workflows / "release.yml").write_text("cargo publish\n    environment: release")
-    assert wanted() == "release.yml has an `environment`"
+    assert wanted().startswith("release.yml has an `environment`\nPass it as --environment NAME, or")
     assert wanted(environment="release") == "octo/crate, release.yml, environment release"
     assert wanted(environment="") == WANTED
-    assert wanted("a/b.yml") == wanted("a/b.yml", "release") == "a/b.yml is a path"
+    for environment in (None, "release"):
+        assert wanted("a/b.yml", environment).startswith("a/b.yml is a path\n")
     (workflows / "ci.yml").write_text("uses: x/crates-io-auth@v1")
-    assert wanted() == "2 workflow files publish crates: ci.yml, release.yml"
-    assert wanted("x.yml", repository="a/b.git") == "a/b.git is not a repository"
+    assert wanted().startswith(
+        "2 workflow files publish crates: ci.yml, release.yml\nName it with --workflow"
+    )
+    assert wanted("x.yml", repository="a/b.git").startswith("a/b.git is not a repository\n")
 
 
 @needs("cargo", "git")
@@ -3441,13 +3480,14 @@ def test_the_repository_is_that_of_an_origin_on_github(tmp_path: Path) -> None:
     ):
         git(tmp_path, "remote", "set-url", "origin", url)
         assert script.repository_of_origin(str(tmp_path), "github.com") == "octo/crate"
+    error = "^The remote origin is not a repository on github.com\nName it with --repository OWNER/NAME.$"
     for url in (
         "https://github.com.evil.example/octo/crate",
         "https://gitea.example/github.com/octo/crate",
         "/srv/github.com/octo/crate",
     ):
         git(tmp_path, "remote", "set-url", "origin", url)
-        with pytest.raises(script.AuthError, match="^The remote origin is not a repository on github.com"):
+        with pytest.raises(script.AuthError, match=error):
             script.repository_of_origin(str(tmp_path), "github.com")
 
 
