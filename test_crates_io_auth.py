@@ -930,6 +930,14 @@ def test_both_tokens_are_masked_before_anything_else_is_printed(world: World) ->
     ]
 
 
+def test_the_log_says_in_utc_when_the_token_expires(world: World) -> None:
+    before = time.time()
+    result = world.run(env=world.on_github(TZ="XXX-5:30"))
+    (shown,) = re.findall(r"\(until (.+)\)\.$", result.log, flags=re.MULTILINE)
+    at = (before + 30 * 60, time.time() + 30 * 60)
+    assert shown in [time.strftime("%H:%M UTC", time.gmtime(seconds)) for seconds in at]
+
+
 def test_the_exchange_names_this_tool_and_its_version_and_sends_json(world: World) -> None:
     version = world.run("--version", env=world.base()).stdout.strip()
     world.run(env=world.on_github())
