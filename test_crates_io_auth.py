@@ -1018,6 +1018,13 @@ def test_a_url_that_can_t_be_a_registry_s_is_refused_before_anything_is_sent(wor
     assert not world.github.requests + world.registry.requests
 
 
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]"])
+def test_plain_http_is_for_each_name_of_this_machine(world: World, host: str) -> None:
+    result = world.run("--url", f"http://{host}:8080/x", env=world.base())
+    assert result.stderr.startswith("crates-io-auth: error: There is no identity token in ")
+    assert f"\n      aud: {host}:8080/x\n" in result.stderr
+
+
 def test_github_s_endpoint_passes_the_same_gate(world: World) -> None:
     result = world.run(env=world.on_github(ACTIONS_ID_TOKEN_REQUEST_URL="http://evil.example/?x=1"))
     assert result.status == 1
