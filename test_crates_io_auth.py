@@ -1592,6 +1592,39 @@ def test_a_server_that_trickles_is_ended_by_the_alarm_of_the_command(world: Worl
     assert len(world.registry.requests) == 1
 
 
+@on_posix
+@needs("cargo")
+@pytest.mark.parametrize(
+    ("command", "cargo", "level"),
+    [
+        pytest.param("post", "", "##[warning]", id="post"),
+        pytest.param("check", "", "##[error]", id="check, with a slow index"),
+        pytest.param("check", "#!/bin/sh\nexec sleep 60\n", "##[error]", id="check, with a slow cargo"),
+        pytest.param("--cargo-plugin", "", "crates-io-auth: error: ", id="the provider, with a silent cargo"),
+    ],
+)
+def test_the_alarm_ends_every_command_that_gets_or_revokes_tokens_or_checks(
+    world: World, command: str, cargo: str, level: str
+) -> None:
+    world.hold_tokens(1)
+    write_workspace(world.folder / "workspace", {"alpha": ""})
+    world.registry.faults = [trickle(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")]
+    env = world.on_github(**cargo_environment(world))
+    if cargo:
+        (world.folder / "cargo").write_text(cargo)
+        (world.folder / "cargo").chmod(0o755)
+        env["PATH"] = os.pathsep.join([str(world.folder), env["PATH"]])
+    reader, writer = os.pipe()  # that nobody writes to
+    registry = ["--registry", "local"] if command == "check" else []
+    prelude = "script.COMMAND_SECONDS = 0.5"
+    folder = world.folder / "workspace"
+    result = world.run(command, *registry, env=env, prelude=prelude, cwd=folder, stdin=reader)
+    os.close(reader)
+    os.close(writer)
+    assert result.status == 1
+    assert f"{level}Stopped after 0.5 seconds: a server or cargo took too long. Run this" in result.log
+
+
 def test_a_request_ends_with_the_time_for_all_requests(world: World) -> None:
     world.registry.faults = [never_respond]
     process = world.start(env=world.on_github(), prelude="script.REQUESTS_SECONDS = 0.5")
