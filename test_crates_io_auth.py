@@ -3526,6 +3526,28 @@ def test_a_lost_response_to_an_addition_is_not_repeated(world: World) -> None:
     assert len(created(world)) == 1
 
 
+@needs("cargo")
+@needs("git")
+@pytest.mark.parametrize(
+    ("command", "variables"),
+    [
+        ("post", {"CARGO_REGISTRY_TOKEN": new_access_token(), "INPUT_URL": None}),
+        ("publishers", {"CARGO_REGISTRY_TOKEN": ORDINARY_TOKEN, "INPUT_URL": "https://other.invalid"}),
+    ],
+    ids=["post", "publishers"],
+)
+def test_a_token_of_the_environment_is_for_crates_io_unless_another_registry_is_named(
+    tls_world: World, command: str, variables: dict[str, str | None]
+) -> None:
+    world = tls_world
+    publishers(world)
+    with contextlib.closing(Proxy(world.registry)) as proxy:
+        env = world.on_github(HTTPS_PROXY=proxy.url, **cargo_environment(world), **variables)
+        result = world.run(command, env=env, cwd=world.folder / "workspace")
+    assert "The certificate of crates.io is not trusted: Hostname mismatch" in result.log
+    assert set(proxy.tunnels) == {"crates.io:443"}
+
+
 @pytest.mark.parametrize(
     ("token", "what"),
     [
