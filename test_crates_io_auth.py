@@ -2479,6 +2479,23 @@ def test_cargo_s_variables_are_named_after_its_name_of_the_registry(
         assert {stat.S_IMODE(os.stat(launcher).st_mode) for launcher in launchers} == {0o700}
 
 
+def test_with_the_provider_the_action_says_where_cargo_gets_its_tokens_and_asks_for_none(
+    world: World,
+) -> None:
+    (world.folder / "temp").mkdir()
+    result = set_up_provider(world, RUNNER_TEMP=str(world.folder / "temp"), INPUT_REGISTRY="local")
+    assert (result.status, result.outputs) == (0, "")
+    assert (
+        result.log
+        == """\
+crates-io-auth: From now on, cargo gets its tokens from crates-io-auth: \
+CARGO_REGISTRIES_LOCAL_CREDENTIAL_PROVIDER is set.
+crates-io-auth: They are revoked when the job ends.
+"""
+    )
+    assert not world.github.requests + world.registry.requests
+
+
 @pytest.mark.parametrize(
     ("changes", "folder", "message"),
     [
