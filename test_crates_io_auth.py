@@ -2519,6 +2519,27 @@ def test_what_can_t_work_with_cargo_is_said_by_the_action_before_anything_is_req
     assert not world.github.requests + world.registry.requests
 
 
+@pytest.mark.parametrize(
+    ("folder", "python", "problem"),
+    [
+        pytest.param("te%mp", "python", "the path of RUNNER_TEMP has a %, ", id="percent sign"),
+        pytest.param("temp", "pythön", "the path of Python or of the action has letters ", id="letters"),
+    ],
+)
+def test_what_cmd_exe_can_t_take_is_said_on_windows_by_the_action(
+    world: World, folder: str, python: str, problem: str
+) -> None:
+    (world.folder / folder).mkdir()
+    env = world.on_github(
+        RUNNER_TEMP=str(world.folder / folder), INPUT_CREDENTIAL_PROVIDER="true", INPUT_REGISTRY="local"
+    )
+    prelude = f"sys.platform, sys.executable = 'win32', 'C:\\\\{python}.exe'"
+    result = world.run(env=env, prelude=prelude)
+    assert result.status == 1
+    assert result.log.startswith(f"##[error]credential-provider doesn't work here: {problem}")
+    assert (world.folder / "env").read_text() == ""
+
+
 @on_posix
 def test_the_launcher_works_from_any_path_for_its_url_and_runs_no_code_of_the_workspace(world: World) -> None:
     folder = world.folder / 'it\'s "$HOME" \\ `id`'
