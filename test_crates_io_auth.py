@@ -2665,6 +2665,15 @@ def test_an_upload_gets_a_recorded_token_while_it_is_fresh_and_of_that_registry(
     assert len(world.recorded()) == len(world.registry.access_tokens) == (1 if reused else 2)
 
 
+@on_posix
+def test_an_upload_gets_no_token_that_can_t_be_recorded(world: World) -> None:
+    command = [sys.executable, "-I", "-S", str(SCRIPT)]
+    no_room = ["sh", "-c", 'ulimit -f 0 && exec "$@"', "sh"]
+    error = ask(world, world.on_github(), about(world), *no_room, *command)["Err"]
+    assert error["message"].startswith("The environment of this step isn't usable: [Errno 27] File too large")
+    assert len(world.registry.access_tokens) == 1
+
+
 @pytest.mark.parametrize("ci", [World.on_github, World.on_gitlab], ids=["GitHub", "GitLab"])
 def test_while_a_token_is_fresh_neither_preflight_nor_upload_needs_another(world: World, ci: Any) -> None:
     token = ask(world, ci(world), about(world))["Ok"]["token"]
