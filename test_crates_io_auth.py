@@ -3015,6 +3015,10 @@ FLAWS = {
         f'{METADATA}[dependencies]\nhidden = {{ path = "../hidden", version = "1" }}',
         "dependency hidden: it is not on the registry, and has `publish = false` or is left out here",
     ),
+    "cycle": (
+        f'{METADATA}[dependencies]\ngamma = {{ path = "../gamma", version = "1" }}',
+        "dependency gamma: one must do without the other in the cycle beta -> gamma -> beta",
+    ),
     "dev cycle": (
         f'{METADATA}[dev-dependencies]\ngamma = {{ path = "../gamma", version = "1" }}',
         "dev-dependency gamma: remove its version, which closes the cycle beta -> gamma -> beta",
