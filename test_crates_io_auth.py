@@ -3241,6 +3241,13 @@ def test_check_says_which_crates_it_could_not_find_out_about_and_why(world: Worl
 
 
 @needs("cargo")
+def test_check_reads_an_index_that_is_far_longer_than_other_responses(world: World) -> None:
+    world.registry.add_to_index("alpha", "0.9.0", features={"x" * 15 * 1024 * 1024: []})
+    world.registry.add_to_index("alpha", "1.0.0")
+    assert check(world, {"alpha": ""}).stdout.startswith("alpha  1.0.0         published\n")
+
+
+@needs("cargo")
 @pytest.mark.parametrize("code", [404, 410, 451])
 def test_a_crate_that_the_index_does_not_have_is_new(world: World, code: int) -> None:
     world.registry.index_faults = {"alpha": respond(code)}
