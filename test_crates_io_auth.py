@@ -3508,6 +3508,44 @@ def test_a_list_that_goes_on_at_an_unusable_address_is_not_followed(world: World
 
 @needs("cargo")
 @needs("git")
+def test_a_list_of_publishers_is_asked_for_again_after_a_transient_failure(world: World) -> None:
+    for crate in ("alpha", "beta", "gamma"):
+        give_publisher(world, crate)
+    world.registry.faults = [respond(503)] * 3
+    result = publishers(world)
+    assert result.status == 0
+    assert result.stderr.count(" Retrying in ") == 3
+
+
+@needs("cargo")
+@needs("git")
+def test_publishers_takes_as_long_as_its_crates_take(world: World) -> None:
+    for crate in ("alpha", "beta", "gamma"):
+        give_publisher(world, crate)
+    publishers(world)
+    options = ("--url", world.registry.url, "--registry", "local")
+    env = world.base(**cargo_environment(world), CARGO_REGISTRY_TOKEN=ORDINARY_TOKEN)
+    prelude = f"{NO_PAUSE}; script.COMMAND_SECONDS = 0.01"
+    result = world.run("publishers", *options, env=env, prelude=prelude, cwd=world.folder / "workspace")
+    assert (result.status, result.stdout.count("  matches\n")) == (0, 3)
+
+
+@needs("cargo")
+@needs("git")
+def test_what_the_registry_says_of_publishers_stays_text(world: World) -> None:
+    give_publisher(world, "alpha", workflow_filename=HOSTILE, environment=HOSTILE)
+    give_publisher(world, "beta", repository_name=HOSTILE)
+    world.registry.faults = [None, None, refuse(400, HOSTILE)]
+    result = publishers(world)
+    assert result.status == 1
+    assert result.stdout.count("::stop-commands::x") == 4
+    _, _, *states = result.stdout.splitlines()
+    assert [state.split()[0] for state in states] == ["alpha", "beta", "gamma"]
+    assert_harmless(result)
+
+
+@needs("cargo")
+@needs("git")
 def test_with_an_environment_the_match_is_exact_and_one_without_is_named(world: World) -> None:
     give_publisher(world, "alpha", environment="RELEASE")
     give_publisher(world, "beta")
@@ -3674,6 +3712,34 @@ def test_what_publishers_can_t_find_out_it_asks_for(world: World) -> None:
     assert "error: a/b.git is not a repository\n" in result.stderr
     result = publishers(world, "--workflow", "x.yml", "--repository", "a/b")
     assert result.stdout.startswith("The trusted publisher a/b, x.yml, environment (none), for 3 crates")
+
+
+@needs("git")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        pytest.param(
+            lambda folder: (folder / ".github/workflows/release.yml").unlink(),
+            "No workflow file publishes crates\nName it with --workflow FILE.\n",
+            id="workflow",
+        ),
+        pytest.param(
+            lambda folder: git(folder, "remote", "remove", "origin"),
+            "The remote origin is not a repository on github.com\nName it with --repository OWNER/NAME.\n",
+            id="remote",
+        ),
+    ],
+)
+def test_without_a_workflow_or_a_remote_publishers_asks_for_the_option_and_sends_nothing(
+    world: World, change: Callable[[Path], None], message: str
+) -> None:
+    publishers(world)
+    world.registry.requests.clear()
+    change(world.folder / "workspace")
+    result = publishers(world)
+    assert (result.status, result.stdout) == (1, "")
+    assert result.stderr == f"crates-io-auth: error: {message}"
+    assert not world.registry.requests
 
 
 @needs("cargo")
