@@ -44,6 +44,7 @@ import textwrap
 import threading
 import time
 import urllib.parse
+import venv
 from pathlib import Path
 from typing import Any, Callable, Iterator, NamedTuple
 from unittest import mock
@@ -3860,6 +3861,99 @@ def test_the_action_schedules_the_revocation_before_it_asks_for_a_token() -> Non
     assert "crates_io_auth.py" in second
 
 
+def test_the_revocation_is_scheduled_and_done_whatever_happens_in_the_job() -> None:
+    # The runner's own rule for a post step is always().
+    assert not re.search(r"\bif:", (HERE / "post/action.yml").read_text() + composite_steps()[0])
+
+
+def step_environment(action: Path, **inputs: str) -> dict[str, str]:
+    """Return what the last step of an action gets in its environment, with inputs or their defaults."""
+    text = (action / "action.yml").read_text()
+    default = r'^  ([a-z-]+):\n    description: .+\n    default: "?(.*?)"?$'
+    given = {name.replace("_", "-"): value for name, value in inputs.items()}
+    values = {**dict(re.findall(default, text, re.MULTILINE)), **given}
+    variable = r"^        ([A-Z_]+): \$\{\{ inputs\.([a-z-]+) \}\}$"
+    return {name: values[value] for name, value in re.findall(variable, text, re.MULTILINE)}
+
+
+@on_posix
+@needs("bash")
+@pytest.mark.parametrize("registry", [None, "local"], ids=["crates.io by default", "another"])
+def test_the_inputs_of_the_action_say_for_which_registry_cargo_gets_tokens(
+    world: World, registry: str | None
+) -> None:
+    (world.folder / "temp").mkdir()
+    url = world.registry.url if registry else "https://crates.io"
+    inputs = {"url": url, "registry": registry} if registry else {}
+    env = step_environment(HERE, credential_provider="true", **inputs)
+    result = run_action(world, RUNNER_TEMP=str(world.folder / "temp"), **env)
+    assert (result.status, result.outputs) == (0, "")
+    variable, _, launcher = (world.folder / "env").read_text().strip().partition("=")
+    prefix = "CARGO_REGISTRIES_LOCAL" if registry else "CARGO_REGISTRY"
+    assert variable == f"{prefix}_CREDENTIAL_PROVIDER"
+    assert Path(launcher).read_text().endswith(f" --cargo-plugin --url {url}\n")
+
+
+@on_posix
+@needs("bash")
+def test_by_default_the_action_hands_over_a_token(world: World) -> None:
+    result = run_action(world, **step_environment(HERE, url=world.registry.url))
+    assert result.token in world.registry.alive()
+    assert (world.folder / "env").read_text() == ""
+
+
+@on_posix
+@needs("cargo")
+@needs("bash")
+def test_the_inputs_of_check_choose_the_workspace_the_registry_and_the_crates(world: World) -> None:
+    write_workspace(world.folder / "workspace", {"alpha": "", "beta": "", "gamma": ""})
+    defaults = step_environment(HERE / "check")
+    assert defaults == {"MANIFEST_PATH": "", "REGISTRY": "crates-io", "PACKAGES": "", "EXCLUDE": ""}
+    inputs = {"registry": "local", "packages": "alpha  beta", "exclude": "beta"}
+    env = step_environment(HERE / "check", manifest_path="workspace/Cargo.toml", **inputs)
+    result = run_step(world, HERE / "check", world.folder, **cargo_environment(world), **env)
+    assert result.stdout.startswith("alpha  1.0.0         to publish\n\n")
+    assert (result.status, result.outputs) == (0, "exclude=--exclude beta --exclude gamma\npublish=true\n")
+
+
+@pytest.mark.parametrize(
+    ("folder", "names"),
+    [(HERE, ["token"]), (HERE / "check", ["exclude", "publish"])],
+    ids=["action.yml", "check/action.yml"],
+)
+def test_the_outputs_of_an_action_are_those_that_its_step_sets(folder: Path, names: list[str]) -> None:
+    (step,) = re.findall("^      id: (.+)$", composite_steps(folder)[-1], flags=re.MULTILINE)
+    outputs = (folder / "action.yml").read_text().partition("\noutputs:\n")[2].partition("\nruns:\n")[0]
+    assert re.findall("^  ([a-z]+):$", outputs, flags=re.MULTILINE) == names
+    values = [f"${{{{ steps.{step}.outputs.{name} }}}}" for name in names]
+    assert re.findall("^    value: (.+)$", outputs, flags=re.MULTILINE) == values
+
+
+@on_posix
+@needs("node")
+@needs("bash")
+@pytest.mark.parametrize("process", ["main hook", "post hook", "action.yml", "check/action.yml"])
+def test_no_process_of_an_action_runs_code_from_pythonpath_or_site_packages(
+    world: World, process: str
+) -> None:
+    plant_modules(world.folder)
+    venv.create(world.folder / "venv", symlinks=True)
+    (installed,) = world.folder.glob("venv/lib/python*/site-packages")
+    plant = f"import sys; open({str(world.folder / 'was-here')!r}, 'w')\n"
+    (installed / "planted.pth").write_text(plant)
+    path = os.pathsep.join([str(world.folder / "venv/bin"), world.base()["PATH"]])
+    for hostile in {"PATH": path}, {"PYTHONPATH": str(world.folder)}:
+        subprocess.run(["python3", "-c", ""], env=world.base(**hostile), stderr=subprocess.DEVNULL)
+        (world.folder / "was-here").unlink()  # any other Python runs it
+        if process.endswith("hook"):
+            run_hook(world, process.partition(" ")[0], **hostile)
+        else:
+            action = (HERE / process).parent
+            env = step_environment(action, url=world.registry.url)
+            run_step(world, action, world.folder, **env, **hostile)
+        assert not (world.folder / "was-here").exists()
+
+
 def test_no_action_puts_an_expression_into_a_command_line() -> None:
     assert "${{" not in action_command(HERE) + action_command(HERE / "check")
 
@@ -3888,6 +3982,15 @@ def test_the_hook_takes_no_python_from_a_relative_folder_of_path(world: World, p
     plant_python(world, f"touch {shlex.quote(str(world.folder / 'was-here'))}")
     path = os.pathsep.join([".", "", world.base()["PATH"]])
     assert run_hook(world, phase, PATH=path).status == 0
+    assert not (world.folder / "was-here").exists()
+
+
+@on_posix
+@needs("bash")
+def test_the_action_takes_no_python_from_a_relative_folder_of_path(world: World) -> None:
+    plant_python(world, f"touch {shlex.quote(str(world.folder / 'was-here'))}")
+    path = os.pathsep.join([".", "", world.base()["PATH"]])
+    assert run_action(world, PATH=path).token in world.registry.alive()
     assert not (world.folder / "was-here").exists()
 
 
