@@ -4147,6 +4147,18 @@ def test_troubleshooting_has_every_message() -> None:
     assert not missing
 
 
+def test_troubleshooting_has_no_message_that_nothing_says() -> None:
+    documented = (HERE / "docs/troubleshooting.md").read_text(encoding="utf-8")
+    ours = documented.partition("\n## What cargo, crates.io and the runner say\n")[0]
+    cells = re.findall(r"^\| (?!Message|---)(.+?) \|", ours, re.MULTILINE)
+    assert len(cells) > 50
+    files = [SCRIPT, HERE / "post/main.js", HERE / "post/post.js"]
+    text = "".join(path.read_text(encoding="utf-8") for path in files).replace("`", "")
+    said = re.sub('"\\n *f?"', "", text)  # a string can go on in the next line
+    parts = [part for cell in cells for part in re.split(r" ?… ?|(?<=\.) ", cell.replace("`", ""))]
+    assert not [part for part in parts if part not in said]
+
+
 # The project's own workflows, and the demo
 
 
