@@ -47,6 +47,7 @@ import textwrap
 import threading
 import time
 import urllib.parse
+import venv
 from pathlib import Path
 from typing import Any, Callable, Iterator, NamedTuple
 from unittest import mock
@@ -919,6 +920,14 @@ crates-io-auth: Revoke it at the end of the job: python3 crates_io_auth.py post
     assert not world.recorded()
 
 
+def test_the_log_says_in_utc_when_the_token_expires(world: World) -> None:
+    before = time.time()
+    result = world.run(env=world.on_github(TZ="XXX-5:30"))
+    (shown,) = re.findall(r"\(until (.+)\)\.$", result.log, flags=re.MULTILINE)
+    at = (before + 30 * 60, time.time() + 30 * 60)
+    assert shown in [time.strftime("%H:%M UTC", time.gmtime(seconds)) for seconds in at]
+
+
 def test_exchange_and_revocation_name_this_tool_and_send_nothing_but_their_token(world: World) -> None:
     version = world.run("--version", env=world.base()).stdout.strip()
     world.run(env=world.on_github())
@@ -999,6 +1008,13 @@ def test_a_wrong_url_is_refused_before_anything_is_sent(world: World, url: str) 
     assert len(result.stderr.splitlines()) == 1
     assert "secret-of-the-user" not in result.stderr + result.summary
     assert not world.github.requests + world.registry.requests
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]"])
+def test_plain_http_is_for_each_name_of_this_machine(world: World, host: str) -> None:
+    result = world.run("--url", f"http://{host}:8080/x", env=world.base())
+    assert result.stderr.startswith("crates-io-auth: error: There is no identity token in ")
+    assert f"\n      aud: {host}:8080/x\n" in result.stderr
 
 
 def test_github_s_endpoint_passes_the_same_gate(world: World) -> None:
@@ -1537,6 +1553,39 @@ def test_a_server_that_trickles_is_ended_by_the_alarm_of_the_command(world: Worl
     assert result.status == 1
     assert result.log.startswith("##[error]Stopped after 1 seconds")
     assert len(world.registry.requests) == 1
+
+
+@on_posix
+@needs("cargo")
+@pytest.mark.parametrize(
+    ("command", "cargo", "level"),
+    [
+        pytest.param("post", "", "##[warning]", id="post"),
+        pytest.param("check", "", "##[error]", id="check, with a slow index"),
+        pytest.param("check", "#!/bin/sh\nexec sleep 60\n", "##[error]", id="check, with a slow cargo"),
+        pytest.param("--cargo-plugin", "", "crates-io-auth: error: ", id="the provider, with a silent cargo"),
+    ],
+)
+def test_the_alarm_ends_every_command_that_gets_or_revokes_tokens_or_checks(
+    world: World, command: str, cargo: str, level: str
+) -> None:
+    world.hold_tokens(1)
+    write_workspace(world.folder / "workspace", {"alpha": ""})
+    world.registry.faults = [trickle(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")]
+    env = world.on_github(**cargo_environment(world))
+    if cargo:
+        (world.folder / "cargo").write_text(cargo)
+        (world.folder / "cargo").chmod(0o755)
+        env["PATH"] = os.pathsep.join([str(world.folder), env["PATH"]])
+    reader, writer = os.pipe()  # that nobody writes to
+    registry = ["--registry", "local"] if command == "check" else []
+    prelude = "script.COMMAND_SECONDS = 0.5"
+    folder = world.folder / "workspace"
+    result = world.run(command, *registry, env=env, prelude=prelude, cwd=folder, stdin=reader)
+    os.close(reader)
+    os.close(writer)
+    assert result.status == 1
+    assert f"{level}Stopped after 0.5 seconds: a server or cargo took too long. Run this" in result.log
 
 
 def test_a_request_ends_with_the_time_for_all_requests(world: World) -> None:
@@ -2395,6 +2444,23 @@ def test_cargo_s_variables_for_each_of_two_registries_are_named_after_cargo_s_na
         assert {stat.S_IMODE(os.stat(launcher).st_mode) for launcher in launchers.values()} == {0o700}
 
 
+def test_with_the_provider_the_action_says_where_cargo_gets_its_tokens_and_asks_for_none(
+    world: World,
+) -> None:
+    (world.folder / "temp").mkdir()
+    result = set_up_provider(world, RUNNER_TEMP=str(world.folder / "temp"), INPUT_REGISTRY="local")
+    assert (result.status, result.outputs) == (0, "")
+    assert (
+        result.log
+        == """\
+crates-io-auth: From now on, cargo gets its tokens from crates-io-auth: \
+CARGO_REGISTRIES_LOCAL_CREDENTIAL_PROVIDER is set.
+crates-io-auth: They are revoked when the job ends.
+"""
+    )
+    assert not world.github.requests + world.registry.requests
+
+
 @pytest.mark.parametrize(
     ("changes", "folder", "message"),
     [
@@ -2416,6 +2482,27 @@ def test_what_can_t_work_with_cargo_is_said_by_the_action_before_anything_is_req
     assert result.log.startswith(f"##[error]{message}")
     assert (world.folder / "env").read_text() == ""
     assert not world.github.requests + world.registry.requests
+
+
+@pytest.mark.parametrize(
+    ("folder", "python", "problem"),
+    [
+        pytest.param("te%mp", "python", "the path of RUNNER_TEMP has a %, ", id="percent sign"),
+        pytest.param("temp", "pythön", "the path of Python or of the action has letters ", id="letters"),
+    ],
+)
+def test_what_cmd_exe_can_t_take_is_said_on_windows_by_the_action(
+    world: World, folder: str, python: str, problem: str
+) -> None:
+    (world.folder / folder).mkdir()
+    env = world.on_github(
+        RUNNER_TEMP=str(world.folder / folder), INPUT_CREDENTIAL_PROVIDER="true", INPUT_REGISTRY="local"
+    )
+    prelude = f"sys.platform, sys.executable = 'win32', 'C:\\\\{python}.exe'"
+    result = world.run(env=env, prelude=prelude)
+    assert result.status == 1
+    assert result.log.startswith(f"##[error]credential-provider doesn't work here: {problem}")
+    assert (world.folder / "env").read_text() == ""
 
 
 @on_posix
@@ -2528,6 +2615,15 @@ def test_a_recorded_token_is_used_again_while_it_is_fresh_and_of_that_registry(
     world.hold_tokens(1, issued_at=time.time() - minutes * 60, **fields)
     issued = script.Record(str(world.record())).fresh_token(world.registry.url)
     assert [issued.token if issued else None] == (world.registry.access_tokens if reused else [None])
+
+
+@on_posix
+def test_an_upload_gets_no_token_that_can_t_be_recorded(world: World) -> None:
+    command = [sys.executable, "-I", "-S", str(SCRIPT)]
+    no_room = ["sh", "-c", 'ulimit -f 0 && exec "$@"', "sh"]
+    error = ask(world, world.on_github(), about(world), *no_room, *command)["Err"]
+    assert error["message"].startswith("The environment of this step isn't usable: [Errno 27] File too large")
+    assert len(world.registry.access_tokens) == 1
 
 
 @pytest.mark.parametrize("ci", [World.on_github, World.on_gitlab], ids=["GitHub", "GitLab"])
@@ -2871,6 +2967,14 @@ FLAWS = {
         f'{METADATA}[dependencies]\nhidden = {{ path = "../hidden", version = "1" }}',
         "dependency hidden: it is not on the registry, and has `publish = false` or is left out here",
     ),
+    "cycle": (
+        f'{METADATA}[dependencies]\ncycle-too = {{ path = "../cycle-too", version = "1" }}',
+        "dependency cycle-too: one must do without the other in the cycle cycle -> cycle-too -> cycle",
+    ),
+    "cycle-too": (
+        f'{METADATA}[dependencies]\ncycle = {{ path = "../cycle", version = "1" }}',
+        "dependency cycle: one must do without the other in the cycle cycle-too -> cycle -> cycle-too",
+    ),
     "dev-cycle": (
         f'{METADATA}[dev-dependencies]\nomega = {{ path = "../omega", version = "1" }}',
         "dev-dependency omega: remove its version, which closes the cycle dev-cycle -> omega -> dev-cycle",
@@ -3078,6 +3182,13 @@ def test_check_says_which_crates_it_could_not_find_out_about_and_why(world: Worl
         assert reason in line
     assert "| `failing` | 1.0.0 | unknown |\n" in result.summary
     assert not re.search("^::error::", result.stdout + result.stderr, flags=re.MULTILINE)
+
+
+@needs("cargo")
+def test_check_reads_an_index_that_is_far_longer_than_other_responses(world: World) -> None:
+    world.registry.add_to_index("alpha", "0.9.0", features={"x" * 15 * 1024 * 1024: []})
+    world.registry.add_to_index("alpha", "1.0.0")
+    assert check(world, {"alpha": ""}).stdout.startswith("alpha  1.0.0         published\n")
 
 
 @needs("cargo")
@@ -3326,6 +3437,41 @@ def test_a_list_that_goes_on_at_an_unusable_address_is_not_followed(world: World
 
 
 @needs("cargo", "git")
+def test_a_list_of_publishers_is_asked_for_again_after_a_transient_failure(world: World) -> None:
+    for crate in ("alpha", "beta", "gamma"):
+        give_publisher(world, crate)
+    world.registry.faults = [respond(503)] * 3
+    result = publishers(world)
+    assert result.status == 0
+    assert result.stderr.count(" Retrying in ") == 3
+
+
+@needs("cargo", "git")
+def test_publishers_takes_as_long_as_its_crates_take(world: World) -> None:
+    for crate in ("alpha", "beta", "gamma"):
+        give_publisher(world, crate)
+    publishers(world)
+    options = ("--url", world.registry.url, "--registry", "local")
+    env = world.base(**cargo_environment(world), CARGO_REGISTRY_TOKEN=ORDINARY_TOKEN)
+    prelude = f"{NO_PAUSE}; script.COMMAND_SECONDS = 0.01"
+    result = world.run("publishers", *options, env=env, prelude=prelude, cwd=world.folder / "workspace")
+    assert (result.status, result.stdout.count("  matches\n")) == (0, 3)
+
+
+@needs("cargo", "git")
+def test_what_the_registry_says_of_publishers_stays_text(world: World) -> None:
+    give_publisher(world, "alpha", workflow_filename=HOSTILE, environment=HOSTILE)
+    give_publisher(world, "beta", repository_name=HOSTILE)
+    world.registry.faults = [None, None, refuse(400, HOSTILE)]
+    result = publishers(world)
+    assert result.status == 1
+    assert result.stdout.count("::stop-commands::x") == 4
+    _, _, *states = result.stdout.splitlines()
+    assert [state.split()[0] for state in states] == ["alpha", "beta", "gamma"]
+    assert_harmless(result)
+
+
+@needs("cargo", "git")
 def test_with_an_environment_the_match_is_exact_and_one_without_is_named(world: World) -> None:
     give_publisher(world, "alpha", environment="RELEASE")
     give_publisher(world, "beta")
@@ -3387,6 +3533,27 @@ def test_a_lost_response_to_an_addition_is_not_repeated(world: World) -> None:
     assert len(created(world)) == 1
     assert publishers(world, "--add").status == 0
     assert len(created(world)) == 1
+
+
+@needs("cargo", "git")
+@pytest.mark.parametrize(
+    ("command", "variables"),
+    [
+        ("post", {"CARGO_REGISTRY_TOKEN": new_access_token(), "INPUT_URL": None}),
+        ("publishers", {"CARGO_REGISTRY_TOKEN": ORDINARY_TOKEN, "INPUT_URL": "https://other.invalid"}),
+    ],
+    ids=["post", "publishers"],
+)
+def test_a_token_of_the_environment_is_for_crates_io_unless_another_registry_is_named(
+    tls_world: World, command: str, variables: dict[str, str | None]
+) -> None:
+    world = tls_world
+    publishers(world)
+    with contextlib.closing(Proxy(world.registry)) as proxy:
+        env = world.on_github(HTTPS_PROXY=proxy.url, **cargo_environment(world), **variables)
+        result = world.run(command, env=env, cwd=world.folder / "workspace")
+    assert "The certificate of crates.io is not trusted: Hostname mismatch" in result.log
+    assert set(proxy.tunnels) == {"crates.io:443"}
 
 
 @pytest.mark.parametrize(
@@ -3462,11 +3629,34 @@ def test_what_publishers_can_t_find_out_it_asks_for(world: World) -> None:
 
 @needs("cargo", "git")
 def test_what_publishers_is_told_it_need_not_find_out(world: World) -> None:
-    (repository_of_octo(world) / ".github/workflows/release.yml").unlink()
-    result = publishers(world)
-    assert "error: No workflow file publishes crates\nName it with --workflow FILE.\n" in result.stderr
     result = publishers(world, "--workflow", "x.yml", "--repository", "a/b", "--environment", "")
     assert result.stdout.startswith("The trusted publisher a/b, x.yml, environment (none), for 3 crates")
+
+
+@needs("git")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        pytest.param(
+            lambda folder: (folder / ".github/workflows/release.yml").unlink(),
+            "No workflow file publishes crates\nName it with --workflow FILE.\n",
+            id="workflow",
+        ),
+        pytest.param(
+            lambda folder: git(folder, "remote", "remove", "origin"),
+            "The remote origin is not a repository on github.com\nName it with --repository OWNER/NAME.\n",
+            id="remote",
+        ),
+    ],
+)
+def test_without_a_workflow_or_a_remote_publishers_asks_for_the_option_and_sends_nothing(
+    world: World, change: Callable[[Path], None], message: str
+) -> None:
+    change(repository_of_octo(world))
+    result = publishers(world)
+    assert (result.status, result.stdout) == (1, "")
+    assert result.stderr == f"crates-io-auth: error: {message}"
+    assert not world.registry.requests
 
 
 @needs("git")
@@ -3582,6 +3772,97 @@ def test_the_action_schedules_the_revocation_before_it_asks_for_a_token() -> Non
     assert "crates_io_auth.py" in second
 
 
+def test_the_revocation_is_scheduled_and_done_whatever_happens_in_the_job() -> None:
+    # The runner's own rule for a post step is always().
+    assert not re.search(r"\bif:", (HERE / "post/action.yml").read_text() + composite_steps()[0])
+
+
+def step_environment(action: Path, **inputs: str) -> dict[str, str]:
+    """Return what the last step of an action gets in its environment, with inputs or their defaults."""
+    text = (action / "action.yml").read_text()
+    default = r'^  ([a-z-]+):\n    description: .+\n    default: "?(.*?)"?$'
+    given = {name.replace("_", "-"): value for name, value in inputs.items()}
+    values = {**dict(re.findall(default, text, re.MULTILINE)), **given}
+    variable = r"^        ([A-Z_]+): \$\{\{ inputs\.([a-z-]+) \}\}$"
+    return {name: values[value] for name, value in re.findall(variable, text, re.MULTILINE)}
+
+
+@on_posix
+@needs("bash")
+@pytest.mark.parametrize("registry", [None, "local"], ids=["crates.io by default", "another"])
+def test_the_inputs_of_the_action_say_for_which_registry_cargo_gets_tokens(
+    world: World, registry: str | None
+) -> None:
+    (world.folder / "temp").mkdir()
+    url = world.registry.url if registry else "https://crates.io"
+    inputs = {"url": url, "registry": registry} if registry else {}
+    env = step_environment(HERE, credential_provider="true", **inputs)
+    result = run_action(world, RUNNER_TEMP=str(world.folder / "temp"), **env)
+    assert (result.status, result.outputs) == (0, "")
+    variable, _, launcher = (world.folder / "env").read_text().strip().partition("=")
+    prefix = "CARGO_REGISTRIES_LOCAL" if registry else "CARGO_REGISTRY"
+    assert variable == f"{prefix}_CREDENTIAL_PROVIDER"
+    assert Path(launcher).read_text().endswith(f" --cargo-plugin --url {url}\n")
+
+
+@on_posix
+@needs("bash")
+def test_by_default_the_action_hands_over_a_token(world: World) -> None:
+    result = run_action(world, **step_environment(HERE, url=world.registry.url))
+    assert result.token in world.registry.alive()
+    assert (world.folder / "env").read_text() == ""
+
+
+@on_posix
+@needs("cargo", "bash")
+def test_the_inputs_of_check_choose_the_workspace_the_registry_and_the_crates(world: World) -> None:
+    write_workspace(world.folder / "workspace", {"alpha": "", "beta": "", "gamma": ""})
+    defaults = step_environment(HERE / "check")
+    assert defaults == {"MANIFEST_PATH": "", "REGISTRY": "crates-io", "PACKAGES": "", "EXCLUDE": ""}
+    inputs = {"registry": "local", "packages": "alpha  beta", "exclude": "beta"}
+    env = step_environment(HERE / "check", manifest_path="workspace/Cargo.toml", **inputs)
+    result = run_step(world, HERE / "check", world.folder, **cargo_environment(world), **env)
+    assert result.stdout.startswith("alpha  1.0.0         to publish\n\n")
+    assert (result.status, result.outputs) == (0, "exclude=--exclude beta --exclude gamma\npublish=true\n")
+
+
+@pytest.mark.parametrize(
+    ("folder", "names"),
+    [(HERE, ["token"]), (HERE / "check", ["exclude", "publish"])],
+    ids=["action.yml", "check/action.yml"],
+)
+def test_the_outputs_of_an_action_are_those_that_its_step_sets(folder: Path, names: list[str]) -> None:
+    (step,) = re.findall("^      id: (.+)$", composite_steps(folder)[-1], flags=re.MULTILINE)
+    outputs = (folder / "action.yml").read_text().partition("\noutputs:\n")[2].partition("\nruns:\n")[0]
+    assert re.findall("^  ([a-z]+):$", outputs, flags=re.MULTILINE) == names
+    values = [f"${{{{ steps.{step}.outputs.{name} }}}}" for name in names]
+    assert re.findall("^    value: (.+)$", outputs, flags=re.MULTILINE) == values
+
+
+@on_posix
+@needs("node", "bash")
+@pytest.mark.parametrize("process", ["main hook", "post hook", "action.yml", "check/action.yml"])
+def test_no_process_of_an_action_runs_code_from_pythonpath_or_site_packages(
+    world: World, process: str
+) -> None:
+    plant_modules(world.folder)
+    venv.create(world.folder / "venv", symlinks=True)
+    (installed,) = world.folder.glob("venv/lib/python*/site-packages")
+    plant = f"import sys; open({str(world.folder / 'was-here')!r}, 'w')\n"
+    (installed / "planted.pth").write_text(plant)
+    path = os.pathsep.join([str(world.folder / "venv/bin"), world.base()["PATH"]])
+    for hostile in {"PATH": path}, {"PYTHONPATH": str(world.folder)}:
+        subprocess.run(["python3", "-c", ""], env=world.base(**hostile), stderr=subprocess.DEVNULL)
+        (world.folder / "was-here").unlink()  # any other Python runs it
+        if process.endswith("hook"):
+            run_hook(world, process.partition(" ")[0], **hostile)
+        else:
+            action = (HERE / process).parent
+            env = step_environment(action, url=world.registry.url)
+            run_step(world, action, world.folder, **env, **hostile)
+        assert not (world.folder / "was-here").exists()
+
+
 def test_no_action_puts_an_expression_into_a_command_line() -> None:
     assert "${{" not in action_command(HERE) + action_command(HERE / "check")
 
@@ -3610,6 +3891,15 @@ def test_the_hook_takes_no_python_from_a_relative_folder_of_path(world: World, p
     plant_python(world, f"touch {shlex.quote(str(world.folder / 'was-here'))}")
     path = os.pathsep.join([".", "", world.base()["PATH"]])
     assert run_hook(world, phase, PATH=path).status == 0
+    assert not (world.folder / "was-here").exists()
+
+
+@on_posix
+@needs("bash")
+def test_the_action_takes_no_python_from_a_relative_folder_of_path(world: World) -> None:
+    plant_python(world, f"touch {shlex.quote(str(world.folder / 'was-here'))}")
+    path = os.pathsep.join([".", "", world.base()["PATH"]])
+    assert run_action(world, PATH=path).token in world.registry.alive()
     assert not (world.folder / "was-here").exists()
 
 
@@ -3763,6 +4053,18 @@ def test_troubleshooting_has_every_message() -> None:
         if not any(re.match(pattern, message.replace("`", "")) for pattern in patterns)
     ]
     assert not missing
+
+
+def test_troubleshooting_has_no_message_that_nothing_says() -> None:
+    documented = (HERE / "docs/troubleshooting.md").read_text(encoding="utf-8")
+    ours = documented.partition("\n## What cargo, crates.io and the runner say\n")[0]
+    cells = re.findall(r"^\| (?!Message|---)(.+?) \|", ours, re.MULTILINE)
+    assert len(cells) > 50
+    files = [SCRIPT, HERE / "post/main.js", HERE / "post/post.js"]
+    text = "".join(path.read_text(encoding="utf-8") for path in files).replace("`", "")
+    said = re.sub('"\\n *f?"', "", text)  # a string can go on in the next line
+    parts = [part for cell in cells for part in re.split(r" ?… ?|(?<=\.) ", cell.replace("`", ""))]
+    assert not [part for part in parts if part not in said]
 
 
 # The project's own workflows, and the demo
