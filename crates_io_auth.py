@@ -4,12 +4,12 @@
 This is crates.io's trusted publishing (https://crates.io/docs/trusted-publishing). The CI system issues an
 *identity token* (an OIDC JWT), which says which repository and workflow a job belongs to, and is meant for
 one *audience*. The *registry* exchanges it for an *access token*, with which cargo can publish for 30
-minutes. Three rules carry the file:
+minutes. Everything here follows from three rules:
 
-1. Every access token that is handed over is first written to the *record*, a folder of the job. `post`
-   revokes what the record holds, whatever happened in between.
+1. Every access token that is handed over is first written to the *record*, a folder that belongs to the job.
+   `post` revokes what the record holds, whatever happened in between.
 2. An access token that is in no record dies with its process: nobody can use it, and it expires after 30
-   minutes. So a step that fails or is cancelled has nothing to clean up.
+   minutes. So a step that fails or is cancelled leaves to `post` what is in the record, and nothing else.
 3. Only the status 204 counts as revoked. After any other response the token stays in the record, and `post`
    can be run again.
 
@@ -70,9 +70,9 @@ SECRETS: set[str] = set()  # that this process has received, see `as_secret`
 
 
 def printable(text: str) -> str:
-    """Return text without secrets, control characters and commands of a CI system.
+    """Return text without secrets, control characters and ##commands.
 
-    Every message passes here. Secrets are what this process has received as such, what looks like
+    Every message passes through here. Secrets are what this process has received as such, what looks like
     a token, and the user and password of a URL.
     """
     for secret in sorted(SECRETS, key=len, reverse=True):  # one may be the beginning of another
@@ -106,7 +106,7 @@ class AuthError(Exception):
 
 
 class TransientError(AuthError):
-    """A failed attempt that can be repeated, after `retry_after` seconds if the server asks for that."""
+    """A failure that another attempt may cure, after `retry_after` seconds if the server asks for that."""
 
     def __init__(self, host: str, reason: str, retry_after: float | None = None) -> None:
         super().__init__(
@@ -304,15 +304,17 @@ def send(
         data = json.dumps(body).encode()
     seconds = min(WAIT_SECONDS, deadline - time.monotonic())
     if seconds <= 0:
-        raise TransientError(host, f"no time is left ({REQUESTS_SECONDS} s)")
+        raise TransientError(host, "no time is left")
     try:
         request = urllib.request.Request(url, data, headers, method=method)
         with url_opener().open(request, timeout=seconds) as response:
             # Not just the limit: Python 3.8 and 3.9 allocate all that is asked for.
             size = max_bytes if response.length is None else min(response.length, max_bytes)
-            content = response.read(size + 1)
-            missing = response.length  # what is left of Content-Length: http.client counts it down
-            if missing or len(content) > size:
+            content = response.read(size + 1)  # one byte more, to see whether there is more
+            is_cut_off = bool(
+                response.length
+            )  # http.client counts it down; it is None without Content-Length
+            if is_cut_off or len(content) > size:
                 raise TransientError(host, "the response is cut off or too long")
             return Response(host, response.status, response.headers, content)
     except (OSError, ValueError, http.client.HTTPException) as error:
@@ -411,7 +413,7 @@ def publisher_of(claims: dict[str, Any]) -> Publisher:
 
 
 class IssuedToken:
-    """An access token, as it stands in the record."""
+    """An access token, and when it was issued."""
 
     def __init__(self, registry: str, token: str, issued_at: float, path: str = "") -> None:
         self.registry = registry  # its URL
@@ -759,7 +761,7 @@ def main(url: str | None = None) -> None:
     deadline = time.monotonic() + REQUESTS_SECONDS
     ci = detect_ci()
     record = Record(ci.record_path())
-    record.create()  # first: from here on, `post` warns if it is missing
+    record.create()  # before anything can fail: on GitHub, `post` warns if there is no record
     registry = registry_url(url)
     if isinstance(ci, GitHubActions) and ci.is_true("credential-provider"):
         set_up_cargo(ci, registry, os.environ.get("INPUT_REGISTRY") or "crates-io")
@@ -775,7 +777,8 @@ def main(url: str | None = None) -> None:
 def post() -> None:
     """Revoke every access token in the record, and a temporary one in CARGO_REGISTRY_TOKEN.
 
-    Raises AuthError if one is left; the others are revoked.
+    Raises AuthError if one is left, after trying the others, or if the record is missing on GitHub. Raises
+    OSError if the record can't be read.
     """
     deadline = time.monotonic() + REQUESTS_SECONDS
     ci = detect_ci()
@@ -1060,7 +1063,7 @@ SIGNALS = [
 
 
 def stop_on_signals(cancelled: str) -> None:
-    """Let a signal raise Stopped: with `cancelled` if the job was cancelled, else because of the alarm."""
+    """Make signals raise Stopped, with the message `cancelled`, or with that of the alarm."""
 
     def stop(number: int, _: object) -> None:
         ignore_signals()
@@ -1083,15 +1086,17 @@ def ignore_signals() -> None:
 def run(arguments: list[str]) -> int:
     """Do what the command line says, and return the exit status."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # not if it was closed before Python started
+        if isinstance(stream, io.TextIOWrapper):  # not if it is closed
             stream.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n", line_buffering=True)
+    if sys.stderr is None:  # if it was closed, print would write to stdout instead
+        sys.stderr = io.StringIO()
     name, command = parse_arguments(arguments)
     ci = CI() if name == "cargo-plugin" else detect_ci()  # no workflow commands in cargo's output
     cancelled = "Cancelled."
     if name not in ("check", "publishers"):
         cancelled += " This job's access tokens stay in its record until `post` revokes them."
-    # Windows has no alarm: there, the job's own time limit ends what trickles. `publishers` takes as long as
-    # its crates take.
+    # Windows has no alarm: there, the job's own time limit ends a response that trickles in. And `publishers`
+    # takes as long as its crates take.
     if sys.platform != "win32" and name != "publishers":
         signal.setitimer(signal.ITIMER_REAL, COMMAND_SECONDS)
     try:
@@ -1196,7 +1201,7 @@ def check(options: argparse.Namespace) -> None:
     except AuthError as error:  # raised below, after all that can be told without the index
         index_error = error
     unpublished = [crate for crate in crates if crate.state != PUBLISHED]
-    new = [crate.name for crate in unpublished if crate.state == NEW]
+    new = [crate.name for crate in unpublished if crate.entries == []]
     find_flaws(unpublished, {member.name for member in outside if member.state == NEW})
     for crate in unpublished:
         if crate.flaws:
@@ -1231,7 +1236,10 @@ def check(options: argparse.Namespace) -> None:
     else:
         name = "crates.io" if cargo_registry == "crates-io" else one_line(cargo_registry)
         there = f"all {len(crates)} versions are on {name}. If you meant to release, bump them."
-        ci.annotate("warning", f"Nothing to publish: {there if crates else f'no crate may go to {name}.'}")
+        ci.annotate(
+            "warning",
+            f"Nothing to publish: {there if crates else f'no crate that is chosen here may go to {name}.'}",
+        )
 
 
 def run_program(*command: str) -> Any:
@@ -1245,7 +1253,7 @@ def run_program(*command: str) -> Any:
 
 def workspace_members(manifest_path: str | None) -> list[Crate]:
     """Return the members of the workspace, sorted by name. Raises AuthError."""
-    command = ["cargo", "metadata", "--no-deps", "--format-version=1"]
+    command = ["cargo", "metadata", "--no-deps", "--format-version=1", "--color=never"]
     if manifest_path:
         command.append(f"--manifest-path={manifest_path}")
     try:
@@ -1264,10 +1272,10 @@ def workspace_members(manifest_path: str | None) -> list[Crate]:
     for package in packages:
         needs: dict[str, bool] = {}
         for dependency in package["dependencies"]:
-            name = by_folder.get(dependency.get("path"), package["name"])
+            name = by_folder.get(dependency.get("path"))  # None for what is no member
             is_dev = dependency["kind"] == "dev"
             # cargo leaves out a dev-dependency without a version. A crate may depend on itself for its tests.
-            if name != package["name"] and (not is_dev or dependency["req"] != "*"):
+            if name not in (None, package["name"]) and (not is_dev or dependency["req"] != "*"):
                 needs[name] = needs.get(name, True) and is_dev  # for tests alone only if each mention is
         members.append(Crate(package, needs))
     return members
@@ -1284,12 +1292,13 @@ def choose(members: list[Crate], cargo_registry: str, chosen: list[str], exclude
             f"The workspace has no crate {one_line(', '.join(sorted(unknown)))}",
             "Correct --package and --exclude, or the inputs `packages` and `exclude`.",
         )
-    crates = [
+    return [
         member
         for member in members
-        if member.may_go_to(cargo_registry) and (member.name in chosen or not chosen)
+        if member.may_go_to(cargo_registry)
+        and (member.name in chosen or not chosen)
+        and member.name not in excluded
     ]
-    return [crate for crate in crates if crate.name not in excluded]
 
 
 def find_flaws(crates: list[Crate], missing: set[str]) -> None:
@@ -1341,7 +1350,7 @@ def dependency_flaws(dependencies: list[dict[str, Any]]) -> Iterator[str]:
         name = one_line(dependency["rename"] or dependency["name"])
         is_local = dependency.get("path") or str(dependency["source"]).startswith("git+")
         if dependency["req"] == "*" and not is_local:
-            yield f'dependency {name}: crates.io takes no version "*", write the one that you need'
+            yield f'dependency {name}: crates.io accepts no version "*", write the one that you need'
         elif dependency["req"] == "*" and dependency["kind"] != "dev":
             yield f'dependency {name}: write `version = "…"`, not `*`, beside its path or its git repository'
 
@@ -1349,7 +1358,7 @@ def dependency_flaws(dependencies: list[dict[str, Any]]) -> Iterator[str]:
 def cycles_among(crates: list[Crate]) -> dict[str, list[str]]:
     """Return, for each crate, the cycles that a dependency of it closes, and how to break them.
 
-    cargo can't publish crates that depend on each other, be it for their tests
+    cargo can't publish crates that depend on each other, not even if only their tests do
     (https://github.com/rust-lang/cargo/issues/4242).
     """
     graph = {crate.name: set(crate.needs) for crate in crates}
@@ -1364,11 +1373,10 @@ def cycles_among(crates: list[Crate]) -> dict[str, list[str]]:
             # A normal dependency closes a cycle of normal ones only: in any other, one for tests can be cut.
             path = shortest_path(name, crate.name, graph if is_dev else built)
             cycle = " -> ".join([crate.name, *path])
-            if path and is_dev:
+            flaw = f"dependency {name}: one must do without the other in the cycle {cycle}"
+            if is_dev:
                 flaw = f"dev-dependency {name}: remove its version, which closes the cycle {cycle}"
-                cycles[crate.name].append(flaw)
-            elif path:
-                flaw = f"dependency {name}: one must do without the other in the cycle {cycle}"
+            if path:
                 cycles[crate.name].append(flaw)
     return cycles
 
@@ -1409,7 +1417,7 @@ Otherwise publish an empty version 0.0.0 of it with an ordinary API token, add i
 this again. Or publish all {count} crates with such a token, from this commit on your own machine:
   {command}"""
     if strict:
-        message += f"\nThese accept no ordinary token until their settings allow it: {', '.join(strict)}"
+        message += f"\nFirst allow ordinary tokens in the settings of: {', '.join(strict)}"
     return message
 
 
@@ -1450,7 +1458,8 @@ def read_index(index: str, crates: list[Crate], deadline: float) -> str:
 
 def entries_in(response: Response) -> list[Any]:
     """Return what an index says of each version of a crate. Raises AuthError if that isn't clear."""
-    if response.status in (404, 410, 451):  # as cargo reads them, by the page above
+    # As cargo reads them: https://doc.rust-lang.org/cargo/reference/registry-index.html#nonexistent-crates
+    if response.status in (404, 410, 451):
         return []
     entries = [find(line) for line in response.body.splitlines()]
     are_versions = all(isinstance(entry, dict) and isinstance(entry.get("vers"), str) for entry in entries)
@@ -1463,12 +1472,10 @@ def publish_command(exclude: str, cargo_registry: str, manifest_path: str | None
     """Return the command that publishes what is left."""
     import shlex  # here, since getting a token needs none
 
-    command = f"cargo publish --workspace {exclude} --registry {shlex.quote(cargo_registry)}".replace(
-        "  ", " "
-    )
+    words = ["cargo", "publish", "--workspace", *exclude.split(), "--registry", shlex.quote(cargo_registry)]
     if manifest_path:
-        command += f" --manifest-path {shlex.quote(manifest_path)}"
-    return printable(command).replace("\n", "?")
+        words += ["--manifest-path", shlex.quote(manifest_path)]
+    return printable(" ".join(words)).replace("\n", "?")
 
 
 def markdown_table(crates: list[Crate], cargo_registry: str) -> str:
@@ -1535,8 +1542,10 @@ class PublisherAPI:
         deadline = time.monotonic() + REQUESTS_SECONDS
         response = send("POST", self.url, deadline, self.token, body={self.config: config})
         time.sleep(API_PAUSE_SECONDS)
-        if not response.ok:
+        if response.refused:
             raise publisher_error(response)
+        if not response.ok:
+            raise response.error()
 
 
 def publishers(options: argparse.Namespace) -> None:
@@ -1596,7 +1605,8 @@ def wanted_publisher(options: argparse.Namespace) -> Publisher:
     )
     texts = {} if options.gitlab else workflow_texts(folder)
     workflow = options.workflow or (".gitlab-ci.yml" if options.gitlab else publishing_workflow(texts))
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)+(?<!\.git)", repository, re.ASCII):
+    groups = "+" if options.gitlab else ""
+    if not re.fullmatch(rf"[\w.-]+(/[\w.-]+){groups}(?<!\.git)", repository, re.ASCII):
         raise AuthError(f"{one_line(repository)} is not a repository", "Write it as OWNER/NAME.")
     if "/" in workflow and not options.gitlab:
         raise AuthError(f"{one_line(workflow)} is a path", "Write the name of the workflow file alone.")
@@ -1631,7 +1641,8 @@ def git(*arguments: str) -> str:
     """Return what git prints, or "" if it fails."""
     with contextlib.suppress(OSError):
         result = run_program("git", *arguments)
-        return result.stdout.decode(errors="replace").strip() if result.returncode == 0 else ""
+        if result.returncode == 0:
+            return str(result.stdout.decode(errors="replace").strip())
     return ""
 
 
@@ -1649,7 +1660,8 @@ def repository_of_origin(folder: str, host: str) -> str:
 
 def workflow_texts(folder: str) -> dict[str, str]:
     """Return the name and the text of each workflow file of the repository that a folder is in."""
-    workflows = os.path.join(git("-C", folder, "rev-parse", "--show-toplevel"), ".github", "workflows")
+    top = git("-C", folder, "rev-parse", "--show-toplevel") or folder
+    workflows = os.path.join(top, ".github", "workflows")
     texts = {}
     for name in sorted(os.listdir(workflows)) if os.path.isdir(workflows) else []:
         if name.endswith((".yml", ".yaml")):
@@ -1691,15 +1703,15 @@ def compare(found: list[Publisher], wanted: Publisher) -> tuple[bool, str]:
         state += " and ".join(map(str, others))
     for other in others:
         if other in same_workflow and not other.environment:
-            state += ". The one without an environment lets jobs in that are not protected: remove it"
+            state += ". The one without an environment also accepts jobs that are not protected: remove it"
         elif other in same_workflow and not matching:
             state += f". If your job has this environment, pass --environment {other.environment}"
     return bool(matching), state
 
 
 def confirm(count: int) -> None:
-    """Tell what adding does, and ask on a terminal whether to go on. Raises AuthError if not."""
-    say(f"Adding it to {count} crates sends each verified owner of a crate a mail for each crate.")
+    """Say what adding does, and ask on a terminal whether to go on. Raises AuthError if not."""
+    say(f"For each of {count} crates, crates.io will send a mail to every verified owner.")
     if sys.stdin and sys.stdin.isatty():
         print("Go on? [y/N] ", end="", flush=True)
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
@@ -1707,7 +1719,7 @@ def confirm(count: int) -> None:
 
 
 def publisher_error(response: Response) -> AuthError:
-    """Return the error for a refusal of the registry, in its own words, with what to do."""
+    """Return the error for a refusal, in the registry's own words, with what to do."""
     detail = response.detail.lower()
     if response.status == 404:
         hint = "Publish a first version of it"

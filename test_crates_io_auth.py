@@ -1075,6 +1075,12 @@ def test_a_token_that_no_process_reads_from_stdout_stays_in_the_record_for_post(
 
 
 @on_posix
+def test_without_stderr_stdout_has_the_token_alone(world: World) -> None:
+    result = world.run(env=world.on_gitlab(), preexec_fn=lambda: os.close(2))
+    assert (result.status, result.stdout) == (0, world.registry.access_tokens[0] + "\n")
+
+
+@on_posix
 def test_a_token_that_can_t_be_masked_is_not_handed_over_and_stays_in_the_record(world: World) -> None:
     log_is_gone = threading.Event()
 
@@ -2889,7 +2895,9 @@ def test_check_takes_a_root_package_and_a_renamed_dependency_for_what_they_are(w
 @needs("cargo")
 def test_check_finds_nothing_to_do_in_a_workspace_without_crates_to_publish(world: World) -> None:
     result = check(world, {"alpha": "publish = false"})
-    assert result.log.startswith("##[warning]Nothing to publish: no crate may go to local.")
+    assert result.log.startswith(
+        "##[warning]Nothing to publish: no crate that is chosen here may go to local."
+    )
     assert (result.status, result.outputs) == (0, "exclude=\npublish=false\n")
 
 
@@ -2949,10 +2957,10 @@ FLAWS = {
         f"{METADATA}[features]\n" + "\n".join(f"f{n} = []" for n in range(301)),
         "features: 301 are too",
     ),
-    "wildcard": (f'{METADATA}[dependencies]\nx = "*"', 'dependency x: crates.io takes no version "*"'),
+    "wildcard": (f'{METADATA}[dependencies]\nx = "*"', 'dependency x: crates.io accepts no version "*"'),
     "dev-wildcard": (
         f'{METADATA}[dev-dependencies]\nx = "*"',
-        'dependency x: crates.io takes no version "*"',
+        'dependency x: crates.io accepts no version "*"',
     ),
     "path-alone": (
         f'{METADATA}[dependencies]\nx = {{ package = "alpha", path = "../alpha" }}',
@@ -3118,7 +3126,7 @@ def test_beside_a_new_crate_check_names_those_that_accept_no_ordinary_token(worl
     crates = {"alpha": "", "beta": "", "gamma": ""}
     prelude = "script.time.sleep = lambda seconds: print('pause', seconds, flush=True)"
     result = check(world, crates, prelude=prelude)
-    assert "\nThese accept no ordinary token until their settings allow it: beta\n" in result.log
+    assert "\nFirst allow ordinary tokens in the settings of: beta\n" in result.log
     asked = [request.path for request in world.registry.requests if request.path.startswith("/api/")]
     assert asked == ["/api/v1/crates/alpha", "/api/v1/crates/beta"]
     assert result.stdout.count("pause 1\n") == 2
@@ -3278,7 +3286,7 @@ def test_if_cargo_fails_check_shows_what_it_says_and_that_stays_text(world: Worl
     write_workspace(folder, {"alpha": ""})
     name = "a\\n```\\n[click](https://evil.example)\\n::error::owned\\n##[error]owned"
     (folder / "alpha/Cargo.toml").write_text(f'[package]\nname = "{name}"\nversion = "1.0.0"\n')
-    result = check(world, {})
+    result = check(world, {}, CARGO_TERM_COLOR="always")
     assert (result.status, result.outputs) == (1, "")
     assert result.log.startswith("##[error]`cargo metadata` failed\n  error: ")
     assert "click" in result.summary
@@ -3393,7 +3401,7 @@ def test_publishers_adds_what_is_missing_and_nothing_else(world: World) -> None:
     give_publisher(world, "alpha")
     result = publishers(world, "--add")
     assert result.status == 0
-    assert "Adding it to 2 crates sends each verified owner of a crate a mail" in result.stderr
+    assert "For each of 2 crates, crates.io will send a mail to every verified owner." in result.stderr
     assert result.stdout.endswith("\nalpha  matches\nbeta   added\ngamma  added\n")
     parts = {"repository_owner": "octo", "repository_name": "crate", "workflow_filename": "release.yml"}
     assert created(world) == [
@@ -3477,7 +3485,9 @@ def test_with_an_environment_the_match_is_exact_and_one_without_is_named(world: 
     for environment in ("release", None):
         give_publisher(world, "gamma", environment=environment)
     result = publishers(world, "--environment", "release")
-    has = f"has {WANTED}. The one without an environment lets jobs in that are not protected: remove it\n"
+    has = (
+        f"has {WANTED}. The one without an environment also accepts jobs that are not protected: remove it\n"
+    )
     assert result.stdout.endswith(f"alpha  matches\nbeta   missing; it {has}gamma  matches; it also {has}")
 
 
@@ -3532,6 +3542,15 @@ def test_a_lost_response_to_an_addition_is_not_repeated(world: World) -> None:
     assert len(created(world)) == 1
     assert publishers(world, "--add").status == 0
     assert len(created(world)) == 1
+
+
+@needs("cargo", "git")
+def test_a_registry_that_is_too_busy_to_add_a_publisher_has_not_refused_it(world: World) -> None:
+    for crate in ("alpha", "beta"):
+        give_publisher(world, crate)
+    world.registry.faults = [None, None, None, respond(503)]
+    result = publishers(world, "--add")
+    assert "gamma  Couldn't get a valid response from 127.0.0.1: HTTP 503\n" in result.stdout
 
 
 @needs("cargo", "git")
@@ -3623,7 +3642,17 @@ def test_what_publishers_can_t_find_out_it_asks_for(world: World) -> None:
     assert wanted().startswith(
         "2 workflow files publish crates: ci.yml, release.yml\nName it with --workflow"
     )
-    assert wanted("x.yml", repository="a/b.git").startswith("a/b.git is not a repository\n")
+    for repository in ("a/b.git", "a/b/c", "https://github.com/a/b"):
+        error = f"{repository} is not a repository\nWrite it as OWNER/NAME."
+        assert wanted("x.yml", repository=repository) == error
+
+
+@needs("git")
+def test_outside_a_repository_publishers_reads_no_workflow_of_the_current_folder(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(repository_of_octo(world))
+    assert script.workflow_texts(str(world.folder)) == {}
 
 
 @needs("cargo", "git")
