@@ -92,7 +92,7 @@ def one_line(text: object) -> str:
 def say(message: str) -> None:
     """Print a message on stderr: stdout is for the access token."""
     # release-plz and cargo-workspaces treat `cargo publish` as failed if its stderr contains "error:".
-    text = printable(message).replace("error:", "error").replace("\n", "\ncrates-io-auth: ")
+    text = re.sub("error:+", "error", printable(message)).replace("\n", "\ncrates-io-auth: ")
     with contextlib.suppress(OSError):
         print(f"crates-io-auth: {text}", file=sys.stderr)
 
@@ -628,7 +628,7 @@ class GitHubActions(CI):
 
     def mask(self, secret: str) -> None:
         if self.masks:
-            print(f"::add-mask::{secret}", file=sys.stderr)
+            print(f"::add-mask::{secret}", file=sys.stderr, flush=True)  # also if `main` is imported
 
     def annotate(self, level: str, message: str) -> None:
         # The log shows the message without its title; the title is for the page of the run.
@@ -1067,6 +1067,9 @@ def stop_on_signals(cancelled: str) -> None:
 
     def stop(number: int, _: object) -> None:
         ignore_signals()
+        if sys.platform != "win32":  # Python drops an exception that is raised in a finalizer or a callback
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.setitimer(signal.ITIMER_REAL, 1)
         took_too_long = (
             f"Stopped after {COMMAND_SECONDS} seconds: a server or cargo took too long. Run this again."
         )
@@ -1087,7 +1090,8 @@ def run(arguments: list[str]) -> int:
     """Do what the command line says, and return the exit status."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # not if it is closed
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n", line_buffering=True)
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
+            stream.reconfigure(line_buffering=True, write_through=False)  # whole lines, also with `python -u`
     if sys.stderr is None:  # if it was closed, print would write to stdout instead
         sys.stderr = io.StringIO()
     name, command = parse_arguments(arguments)
@@ -1099,19 +1103,26 @@ def run(arguments: list[str]) -> int:
     # takes as long as its crates take.
     if sys.platform != "win32" and name != "publishers":
         signal.setitimer(signal.ITIMER_REAL, COMMAND_SECONDS)
+    failure: BaseException | None = None
     try:
-        stop_on_signals(cancelled)
-        command()
-        return 0
-    except (Exception, Stopped) as error:
+        try:
+            stop_on_signals(cancelled)
+            command()
+        except Exception as error:
+            failure = error
         ignore_signals()
-        message = explain(error)
-        # Only a warning from `post`: the release is out already, and its tokens expire by themselves.
-        ci.annotate("warning" if name == "post" else "error", message)
-        if name != "post":
-            # In an indented block of code nothing is a link or HTML, and no indented line can end it.
-            ci.summarize("### crates-io-auth\n\n    " + message.replace("\n", "\n    ") + "\n\n")
-        return 1
+    except Stopped as error:
+        ignore_signals()
+        failure = failure or error
+    if failure is None:
+        return 0
+    message = explain(failure)
+    # Only a warning from `post`: the release is out already, and its tokens expire by themselves.
+    ci.annotate("warning" if name == "post" else "error", message)
+    if name != "post":
+        # In an indented block of code nothing is a link or HTML, and no indented line can end it.
+        ci.summarize("### crates-io-auth\n\n    " + message.replace("\n", "\n    ") + "\n\n")
+    return 1
 
 
 # The command check
@@ -1205,7 +1216,8 @@ def check(options: argparse.Namespace) -> None:
     find_flaws(unpublished, {member.name for member in outside if member.state == NEW})
     for crate in unpublished:
         if crate.flaws:
-            manifest = one_line(os.path.relpath(crate.package["manifest_path"]))
+            # Not os.path.relpath, which can't lead from one of Windows' drives to another.
+            manifest = one_line(crate.package["manifest_path"].replace(os.path.join(os.getcwd(), ""), ""))
             cure = f"Correct {manifest}, commit, and push a new tag:"
             message = f"{crate.name} can't be published as it is. {cure}"
             ci.annotate("error", "\n  ".join([message, *crate.flaws]))
@@ -1337,10 +1349,11 @@ def metadata_flaws(crate: Crate) -> Iterator[str]:
         yield f"categories: {len(package['categories'])} are too many, keep at most 5"
     # Not counting the implicit features of optional dependencies. crates.io allows more to some crates.
     features = [name for name, value in package["features"].items() if value != [f"dep:{name}"]]
-    published = [
-        len(entry.get("features") or ()) + len(entry.get("features2") or ()) for entry in crate.entries or ()
-    ]
-    if len(features) > max([300, *published]):
+    most = 300
+    for entry in crate.entries or []:
+        maps = [entry.get("features"), entry.get("features2")]
+        most = max(most, sum(len(each) for each in maps if isinstance(each, dict)))
+    if len(features) > most:
         yield f"features: {len(features)} are too many, keep at most 300 or ask crates.io for more"
 
 

@@ -1075,6 +1075,13 @@ def test_a_token_that_no_process_reads_from_stdout_stays_in_the_record_for_post(
     assert len(world.recorded()) == len(world.registry.alive()) == 1
 
 
+def test_main_masks_a_token_before_it_returns_to_a_caller_with_a_buffered_log(world: World) -> None:
+    prelude = "sys.stderr.reconfigure(line_buffering=False)\nscript.main()\nos.write(2, b'returned\\n')\n"
+    result = world.run(env=world.on_github(), prelude=f"{prelude}os._exit(0)")
+    (token,) = world.registry.access_tokens
+    assert result.stderr.index(f"::add-mask::{token}\n") < result.stderr.index("returned\n")
+
+
 @on_posix
 def test_without_stderr_stdout_has_the_token_alone(world: World) -> None:
     result = world.run(env=world.on_gitlab(), preexec_fn=lambda: os.close(2))
@@ -2194,6 +2201,63 @@ def test_post_cancelled_keeps_what_it_has_not_revoked(world: World) -> None:
     assert not world.registry.alive()
 
 
+# Ten processes, one after the other. The Nth one is cancelled at the Nth line after `main` has failed.
+CANCEL_LATE = """\
+import signal
+for lines_left in range(1, 11):
+    if os.fork() == 0:
+        break
+    os.wait()
+else:
+    os._exit(0)
+failed = False
+def trace(frame, event, argument):
+    global failed, lines_left
+    if event == "return" and frame.f_code is script.main.__code__:
+        failed = True
+    elif event == "line" and failed and frame.f_code.co_filename == script.__file__:
+        lines_left -= 1
+        if lines_left == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+    return trace
+sys.settrace(trace)
+"""
+
+
+@on_posix
+def test_cancelled_at_any_line_after_a_failure_it_says_one_of_both(world: World) -> None:
+    world.registry.refusal = "no"
+    result = world.run(env=world.on_gitlab(), prelude=CANCEL_LATE)
+    refused = "crates-io-auth: error: 127.0.0.1 refused the identity token: HTTP 400: no\n"
+    assert result.stderr.count(refused) + result.stderr.count(CANCELLED) == 10
+    assert result.stderr.replace(refused, "").replace(f"crates-io-auth: error: {CANCELLED}", "") == ""
+
+
+# Python drops an exception in a finalizer, and only reports it.
+CANCEL_IN_FINALIZER = """\
+import signal
+sys.unraisablehook = print
+class Finalizer:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        print("cancelled")
+connect = script.http.client.HTTPConnection.connect
+def connect_after_signal(self):
+    Finalizer()
+    connect(self)
+script.http.client.HTTPConnection.connect = connect_after_signal
+"""
+
+
+@on_posix
+def test_cancelled_where_python_drops_the_exception_it_ends_all_the_same(world: World) -> None:
+    world.registry.faults = [never_respond]
+    result = world.run(env=world.on_gitlab(), prelude=CANCEL_IN_FINALIZER)
+    assert "Stopped" in result.stdout
+    assert "cancelled" not in result.stdout
+    assert result.status == -signal.SIGALRM
+
+
 # Forks until a fork ends by itself. The Nth one is killed before the Nth line of the script that it runs
 # after a function has returned. Between two lines lies at most one system call of the script's own.
 KILL = """\
@@ -2399,7 +2463,7 @@ def test_crate_by_crate_and_in_a_pipe_a_workspace_costs_two_exchanges(world: Wor
     # cargo ignores a token in the environment: the registry takes none but those that it has issued.
     env = project.environment(CARGO_REGISTRIES_LOCAL_TOKEN="a-long-lived-one")
     # release-plz takes the word "error:" for a failed upload.
-    world.registry.faults = [None, respond(503, {"errors": [{"detail": "error: soon"}]})]  # None: the index
+    world.registry.faults = [None, respond(503, {"errors": [{"detail": "error:: soon"}]})]  # None: the index
     publish = "cargo publish --registry local --allow-dirty --no-verify"
     pipe = "2>&1 | sed 's/^/[log] /'"
     commands = f"set -eo pipefail; {publish} --package alpha {pipe}; {publish} --package beta {pipe}"
@@ -3053,6 +3117,7 @@ def test_check_lets_pass_what_can_be_published_and_what_is_published(world: Worl
     had: dict[str, Any] = {"features": {}, "features2": {str(n): [] for n in range(301)}}
     world.registry.add_to_index("had-301-features", "0.9.0", **had)
     world.registry.add_to_index("published", "1.0.0")
+    world.registry.add_to_index("features", "0.9.0", features=5)
     result = check(world, crates, metadata="")
     assert result.status == 0, result
     assert "##[error]" not in result.log
