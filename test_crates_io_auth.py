@@ -846,6 +846,19 @@ def test_the_help_lists_the_variables_that_each_command_reads(world: World, argu
     assert not world.github.requests
 
 
+@pytest.mark.parametrize("command", [[], ["main"], ["post"], ["check"], ["publishers"]], ids=" ".join)
+def test_the_help_says_what_each_command_and_option_is_for(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        script.parse_arguments([*command, "--help"])
+    listed = re.sub(r"\n {10,}", "  ", capsys.readouterr().out.partition("environment:")[0])
+    entries = [line for line in listed.splitlines() if line.startswith("  ") and line != "  command"]
+    assert len(entries) >= 1
+    for entry in entries:
+        assert re.search(r"\S  +\S", entry), entry
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -1252,7 +1265,7 @@ def refusal(status: int, body: object, **claims: object) -> tuple[str, str]:
         pytest.param("JWT has already been used", {}, "can be exchanged only once", id="used before"),
         pytest.param("Failed to decode JWT", {"exp": 1}, "It has expired.", id="expired"),
         pytest.param("Failed to decode JWT", {"aud": ["a", "b"]}, "for the audience a, b.", id="audience"),
-        pytest.param("Unsupported JWT issuer: x", {}, "github.com and gitlab.com only", id="issuer"),
+        pytest.param("Unsupported JWT issuer: x", {"exp": 1}, "github.com and gitlab.com only", id="issuer"),
         pytest.param(NO_CONFIG, {"workflow_ref": "a"}, "environment (none).", id="no environment"),
         pytest.param(
             NO_CONFIG,
@@ -1286,8 +1299,9 @@ def test_a_refusal_gets_the_advice_that_the_registry_does_not_give(
     ],
 )
 def test_where_no_registry_refuses_the_message_says_so(status: int, body: object, problem: str) -> None:
-    first, _ = refusal(status, body)
+    first, advice = refusal(status, body)
     assert first == f"host has no trusted publishing at https://host{TOKENS_PATH} ({problem})"
+    assert advice.startswith("Is the input `url` right?")
 
 
 @pytest.mark.parametrize(
@@ -1306,6 +1320,7 @@ def test_an_identity_token_of_a_variable_is_checked_before_it_is_sent(
     assert result.status == 1
     assert result.stderr.startswith(f"crates-io-auth: error: The identity token in {world.variable()} ")
     assert message in result.stderr
+    assert f"\nRequest one for {world.registry.audience}, or correct the registry's URL." in result.stderr
     assert not world.registry.requests
 
 
@@ -2557,6 +2572,7 @@ def test_what_can_t_work_with_cargo_is_said_by_the_action_before_anything_is_req
     result = set_up_provider(world, **{**job, **changes})
     assert result.status == 1
     assert result.log.startswith(f"##[error]{message}")
+    assert ("\n`registry` is cargo's name for the one at `url`." in result.log) is ("inputs" in message)
     assert (world.folder / "env").read_text() == ""
     assert not world.github.requests + world.registry.requests
 
@@ -2829,7 +2845,9 @@ def test_the_provider_responds_for_the_registry_that_the_user_has_named_alone(
 def test_a_line_that_is_no_request_gets_an_error_that_cargo_can_show(err_of: ErrOf, line: bytes) -> None:
     error = err_of(line, "https://a.example")
     assert error["kind"] == "other"
-    assert error["message"].startswith("This is not a request of version 1 of cargo's")
+    message, _, hint = error["message"].partition("\n")
+    assert message == "This is not a request of version 1 of cargo's credential provider protocol"
+    assert hint.startswith("Only cargo should call `--cargo-plugin`")
 
 
 def test_an_invalid_url_is_an_error_that_cargo_can_show(err_of: ErrOf) -> None:
@@ -3024,7 +3042,10 @@ FLAWS = {
         f'{METADATA}categories = ["a", "b", "c", "d", "e", "f"]',
         "categories: 6 are too many",
     ),
-    "keyword": (f'{METADATA}keywords = ["ok", "two words"]', "keywords: `two words` is refused"),
+    "keyword": (
+        f'{METADATA}keywords = ["ok", "two words"]',
+        "keywords: `two words` is refused, use at most 20 of the characters A-Z",
+    ),
     "long-keyword": (f'{METADATA}keywords = ["{"k" * 21}"]', f"keywords: `{'k' * 21}` is refused"),
     "features": (
         f"{METADATA}[features]\n" + "\n".join(f"f{n} = []" for n in range(301)),
@@ -3321,6 +3342,7 @@ def test_check_names_the_variable_if_the_index_is(world: World, index: str | Non
     result = check(world, {"alpha": ""}, CARGO_REGISTRIES_LOCAL_INDEX=index)
     assert (result.status, result.stdout, world.registry.requests) == (1, "", [])
     assert "##[error]CARGO_REGISTRIES_LOCAL_INDEX does not hold the URL of a sparse index\n" in result.log
+    assert "Set the variable to sparse+https://host/path/.\n" in result.log
 
 
 @needs("cargo")
@@ -3334,6 +3356,9 @@ def test_check_asks_crates_io_s_own_index_and_links_its_crates(world: World) -> 
     command = f"cargo publish --workspace --registry crates-io --manifest-path '{manifest}'"
     assert result.stdout.endswith(f"\n  {command}\n")
     assert "| [`alpha`](https://crates.io/crates/alpha) | 1.0.0 | to publish |\n" in result.summary
+    world.registry.add_to_index("alpha", "1.0.0")
+    result = check(world, {}, "--manifest-path", manifest, registry="", prelude=prelude)
+    assert "Nothing to publish: all 1 versions are on crates.io." in result.log
 
 
 def test_check_says_if_cargo_is_missing(world: World) -> None:
@@ -3370,6 +3395,7 @@ def test_if_cargo_fails_check_shows_what_it_says_and_that_stays_text(world: Worl
     result = check(world, {}, CARGO_TERM_COLOR="always")
     assert (result.status, result.outputs) == (1, "")
     assert result.log.startswith("##[error]`cargo metadata` failed\n  error: ")
+    assert result.log.endswith("\nFix what cargo reports, and run this again.\n")
     assert "click" in result.summary
     assert_harmless(result)
 
@@ -3544,6 +3570,19 @@ def test_publishers_takes_as_long_as_its_crates_take(world: World) -> None:
     prelude = f"{NO_PAUSE}; script.COMMAND_SECONDS = 0.01"
     result = world.run("publishers", *options, env=env, prelude=prelude, cwd=folder)
     assert (result.status, result.stdout.count("  matches\n")) == (0, 3)
+
+
+@on_posix
+@needs("cargo", "git")
+def test_cancelled_publishers_speaks_of_no_access_tokens(world: World) -> None:
+    world.registry.faults = [never_respond]
+    options = ("--url", world.registry.url, "--registry", "local")
+    env = world.base(**cargo_environment(world), CARGO_REGISTRY_TOKEN=ORDINARY_TOKEN)
+    process = world.start("publishers", *options, env=env, cwd=repository_of_octo(world))
+    wait_until(lambda: world.registry.requests)
+    process.popen.terminate()
+    result = process.finish(seconds=2)
+    assert (result.status, result.stderr) == (1, "crates-io-auth: error: Cancelled.\n")
 
 
 @needs("cargo", "git")
