@@ -127,13 +127,12 @@ def explain(error: BaseException) -> str:
         return str(error)
     if isinstance(error, OSError):
         return f"The environment of this step isn't usable: {one_line(error)}\nFix it and run this again."
-    places = []
-    trace = error.__traceback__
-    while trace:
-        places.append(f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}")
-        trace = trace.tb_next
+    import traceback  # here, since it is needed for an unexpected failure alone
+
+    frames = traceback.extract_tb(error.__traceback__)
+    places = ", ".join(f"{os.path.basename(frame.filename)}:{frame.lineno}" for frame in frames)
     return (
-        f"crates_io_auth.py failed unexpectedly: {type(error).__name__} at {', '.join(places)}\n"
+        f"crates_io_auth.py failed unexpectedly: {type(error).__name__} at {places}\n"
         "Please report this. `python3 crates_io_auth.py post` revokes the access tokens of this job, if any."
     )
 
@@ -506,9 +505,7 @@ class CI:
     """Any CI system, or a shell. A subclass overrides what its system does differently."""
 
     single_use = True  # the job has one identity token, and the registry accepts it once
-
-    def __init__(self, masks: bool = True) -> None:
-        self.masks = masks  # whether `mask` may print
+    masks = True  # whether `mask` may print
 
     def identity_token(self, audience: str, deadline: float) -> str:
         """Return an identity token from the variable that is named after the audience.
@@ -658,9 +655,9 @@ class GitHubActions(CI):
             self.append("GITHUB_STEP_SUMMARY", markdown)
 
 
-def detect_ci(masks: bool = True) -> CI:
+def detect_ci() -> CI:
     """Return the CI system that this process runs in."""
-    return GitHubActions(masks) if os.environ.get("GITHUB_ACTIONS") == "true" else CI(masks)
+    return GitHubActions() if os.environ.get("GITHUB_ACTIONS") == "true" else CI()
 
 
 # The exchange and the revocation
@@ -910,7 +907,8 @@ def respond_to_cargo(line: bytes, registry: str) -> dict[str, object]:
         return {"Err": {"kind": "url-not-supported"}}  # cargo then asks its next provider
     # No token is printed here, and cargo's output may go through a pipe that puts something in front of each
     # line: a mask command would then show what it should hide.
-    ci = detect_ci(masks=False)
+    ci = detect_ci()
+    ci.masks = False
     record = Record(ci.record_path())
     record.create()
     if kind == "logout":
@@ -1459,8 +1457,10 @@ def read_index(index: str, crates: list[Crate], deadline: float) -> str:
         message = f"Couldn't read the index at {config.host}: {config.problem}"
         raise AuthError(message, "It must be readable without a token.")
     pool = ThreadPoolExecutor(INDEX_REQUESTS)
-    urls = [f"{index}/{crate.index_path}" for crate in crates]
-    responses = [pool.submit(fetch, "GET", url, deadline, max_bytes=INDEX_BYTES) for url in urls]
+    responses = [
+        pool.submit(fetch, "GET", f"{index}/{crate.index_path}", deadline, max_bytes=INDEX_BYTES)
+        for crate in crates
+    ]
     for crate, response in zip(crates, responses):
         try:
             crate.entries = entries_in(response.result())
@@ -1673,14 +1673,11 @@ def repository_of_origin(folder: str, host: str) -> str:
 
 def workflow_texts(folder: str) -> dict[str, str]:
     """Return the name and the text of each workflow file of the repository that a folder is in."""
-    top = git("-C", folder, "rev-parse", "--show-toplevel") or folder
-    workflows = os.path.join(top, ".github", "workflows")
-    texts = {}
-    for name in sorted(os.listdir(workflows)) if os.path.isdir(workflows) else []:
-        if name.endswith((".yml", ".yaml")):
-            with open(os.path.join(workflows, name), encoding="utf-8", errors="replace") as file:
-                texts[name] = file.read()
-    return texts
+    from pathlib import Path  # here, since no other command needs it
+
+    workflows = Path(git("-C", folder, "rev-parse", "--show-toplevel") or folder, ".github", "workflows")
+    paths = sorted(path for path in workflows.glob("*.y*ml") if path.is_file())
+    return {path.name: path.read_text(encoding="utf-8", errors="replace") for path in paths}
 
 
 def publishing_workflow(texts: dict[str, str]) -> str:
