@@ -108,7 +108,7 @@ class AuthError(Exception):
 class TransientError(AuthError):
     """A failure that another attempt may cure, after `retry_after` seconds if the server asks for that."""
 
-    def __init__(self, host: str, reason: str, retry_after: float | None = None) -> None:
+    def __init__(self, host: str, reason: str, retry_after: float = 0) -> None:
         super().__init__(
             f"Couldn't get a valid response from {host}: {reason}",
             "Run this again later (on GitHub: Re-run failed jobs).\n"
@@ -254,14 +254,13 @@ class Response:
         return TransientError(self.host, self.problem, parse_retry_after(self.headers.get("Retry-After", "")))
 
 
-def parse_retry_after(value: str) -> float | None:
-    """Return the seconds that a Retry-After header asks for, as a number or a date; None if it is invalid."""
+def parse_retry_after(value: str) -> float:
+    """Return the seconds that a Retry-After header asks for, as a number or a date; 0 if it is invalid."""
     with contextlib.suppress(Exception):  # Python 3.8 raises UnboundLocalError for "1 Jan 2001 00.00.00.00"
         digits = re.fullmatch("[0-9]+", value)
         seconds = float(value) if digits else parsedate_to_datetime(value).timestamp() - time.time()
-        if seconds >= 0:
-            return min(seconds, RETRY_AFTER_SECONDS)
-    return None
+        return max(0, min(seconds, RETRY_AFTER_SECONDS))
+    return 0
 
 
 @functools.lru_cache(maxsize=None)
@@ -310,9 +309,8 @@ def send(
             # Not just the limit: Python 3.8 and 3.9 allocate all that is asked for.
             size = max_bytes if response.length is None else min(response.length, max_bytes)
             content = response.read(size + 1)  # one byte more, to see whether there is more
-            is_cut_off = bool(
-                response.length
-            )  # http.client counts it down; it is None without Content-Length
+            # http.client counts `length` down. It is None without a Content-Length.
+            is_cut_off = bool(response.length)
             if is_cut_off or len(content) > size:
                 raise TransientError(host, "the response is cut off or too long")
             return Response(host, response.status, response.headers, content)
@@ -331,15 +329,16 @@ def send(
 
 
 def with_retries(attempt: Callable[[], T], deadline: float) -> T:
-    """Return what one of ATTEMPTS attempts returns. None starts after the deadline.
+    """Return the result of the first attempt that succeeds, of at most ATTEMPTS.
 
-    Raises the TransientError of the last attempt, and any other error at once.
+    Raises the TransientError of the last attempt, and any other error at once. No attempt is repeated after
+    the deadline.
     """
     for number, backoff in enumerate(BACKOFF_SECONDS, start=2):
         try:
             return attempt()
         except TransientError as error:
-            pause = backoff if error.retry_after is None else error.retry_after
+            pause = max(backoff, error.retry_after)
             if time.monotonic() + pause >= deadline:
                 raise
             say(f"{error.message}. Retrying in {pause:.0f} s (attempt {number} of {ATTEMPTS}).")
@@ -422,7 +421,7 @@ class IssuedToken:
 
 
 class Record:
-    """The folder with a file for each access token of this job that is to be revoked.
+    """The folder with a file for each access token that is to be revoked.
 
     Several processes can use it at once without a lock, since files are only added and removed.
     """
@@ -494,7 +493,7 @@ class Record:
 
 
 def absolute_path(variable: str, path: str) -> str:
-    """Return a path that stays the same in another folder. Raises AuthError for a relative one."""
+    """Return a path if it is absolute. Raises AuthError for any other."""
     if not os.path.isabs(path):
         reason = f"{one_line(path)} is a relative path" if path else "it is not set"
         raise AuthError(f"Can't use the variable {variable}: {reason}", "Set it to an absolute path.")
@@ -545,7 +544,7 @@ class CI:
 
     def record_path(self) -> str:
         """Return where the record of this job is. Raises AuthError."""
-        # tempfile.gettempdir would leave a full disk for another, and `post` would look in the wrong place.
+        # Not tempfile.gettempdir: it passes over a full disk, and `post` would not look where `main` wrote.
         temporary = os.environ.get("TMPDIR") or os.environ.get("TEMP") or "/tmp"
         job = os.environ.get("CI_JOB_ID", "")  # GitLab sets it
         name = hashlib.sha256(os.fsencode(job)).hexdigest()[:32] if job else "no-job-id"
@@ -556,7 +555,7 @@ class CI:
     def hand_over(self, token: str) -> None:
         """Give an access token to the later commands of the job. Raises AuthError or OSError."""
         print(token)
-        say("It is on stdout, and nothing masks it: keep it out of the log.")
+        say("The token is on stdout, and nothing masks it: keep it out of the log.")
         say("Revoke it at the end of the job: python3 crates_io_auth.py post")
 
     def set_output(self, name: str, value: str) -> None:
@@ -625,7 +624,7 @@ class GitHubActions(CI):
 
     def mask(self, secret: str) -> None:
         if self.masks:
-            print(f"::add-mask::{secret}", file=sys.stderr, flush=True)  # also if `main` is imported
+            print(f"::add-mask::{secret}", file=sys.stderr, flush=True)  # `main` can be called without `run`
 
     def annotate(self, level: str, message: str) -> None:
         # The log shows the message without its title; the title is for the page of the run.
@@ -866,8 +865,8 @@ def set_up_cargo(ci: GitHubActions, registry: str, cargo_registry: str) -> None:
 
 
 def launcher_problem(folder: str, command: list[str]) -> str:
-    """Return why cargo could not start a launcher in a folder, or "" if it can."""
-    # cargo splits the variable with its path at blanks, and the runner ends that at a line break.
+    """Return why cargo could not start a launcher for a command in a folder; "" if it can."""
+    # cargo splits the variable with its path at blanks, and a line break would end it in GITHUB_ENV.
     if not folder.isprintable() or " " in folder:
         return f"the path of RUNNER_TEMP has a blank or a control character, {one_line(folder)}"
     # cmd.exe replaces %NAME% in the launcher's path, and reads its text in a code page of its own.
@@ -1065,7 +1064,9 @@ def stop_on_signals(cancelled: str) -> None:
 
     def stop(number: int, _: object) -> None:
         ignore_signals()
-        if sys.platform != "win32":  # Python drops an exception that is raised in a finalizer or a callback
+        # Python drops an exception that is raised in a finalizer. If it drops this one, the alarm kills the
+        # process a second later; if it arrives, `run` ignores the alarm, too.
+        if sys.platform != "win32":
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.setitimer(signal.ITIMER_REAL, 1)
         took_too_long = (
@@ -1102,7 +1103,7 @@ def run(arguments: list[str]) -> int:
     if sys.platform != "win32" and name != "publishers":
         signal.setitimer(signal.ITIMER_REAL, COMMAND_SECONDS)
     failure: BaseException | None = None
-    try:
+    try:  # a signal can also come when the command has just ended, or failed
         try:
             stop_on_signals(cancelled)
             command()
@@ -1137,8 +1138,6 @@ again. The command `publishers`, on your own machine, shows beforehand which cra
 
 AFTER_A_STOP = """\
 If you change a file, commit it and push a new tag. If the cause was on the registry, run this again."""
-
-NOT_THERE = "it is not on the registry, and has `publish = false` or is left out here"
 
 
 class Crate:
@@ -1194,6 +1193,7 @@ def check(options: argparse.Namespace) -> None:
     ci = detect_ci()
     cargo_registry = options.registry or "crates-io"
     members = workspace_members(options.manifest_path)
+    # An input of the action has all names in one text.
     chosen, excluded = " ".join(options.package).split(), " ".join(options.exclude).split()
     crates = choose(members, cargo_registry, chosen, excluded)
     # Not to be published here, but needed by what is: it must be on the registry already. A member that has
@@ -1206,10 +1206,11 @@ def check(options: argparse.Namespace) -> None:
     ]
     index_error = None
     try:
-        api = read_index(index_url(cargo_registry), [*crates, *outside], deadline)
+        registry = read_index(index_url(cargo_registry), [*crates, *outside], deadline)
     except AuthError as error:  # raised below, after all that can be told without the index
         index_error = error
     unpublished = [crate for crate in crates if crate.state != PUBLISHED]
+    outside = [member for member in outside if any(member.name in crate.needs for crate in unpublished)]
     new = [crate.name for crate in unpublished if crate.entries == []]
     find_flaws(unpublished, {member.name for member in outside if member.state == NEW})
     for crate in unpublished:
@@ -1233,7 +1234,7 @@ def check(options: argparse.Namespace) -> None:
     for crate in crates:
         print(printable(f"{crate.name:{width}}  {crate.version:12}  {crate.state}"))
     if new:
-        ci.annotate("error", about_new_crates(new, unpublished, api, command, deadline))
+        ci.annotate("error", about_new_crates(new, unpublished, registry, command, deadline))
     problems = [
         f"{crate.name} {crate.version}: {crate.problem or crate.state}"
         for crate in [*unpublished, *outside]
@@ -1316,12 +1317,13 @@ def find_flaws(crates: list[Crate], missing: set[str]) -> None:
 
     `missing` are the members that the registry doesn't have, and that are not to be published either.
     """
+    absent = "it is not on the registry, and has `publish = false` or is left out here"
     cycles = cycles_among(crates)
     for crate in crates:
         flaws = [
             *metadata_flaws(crate),
             *dependency_flaws(crate.package["dependencies"]),
-            *(f"dependency {name}: {NOT_THERE}" for name in crate.needs if name in missing),
+            *(f"dependency {name}: {absent}" for name in crate.needs if name in missing),
             *cycles[crate.name],
         ]
         crate.flaws = list(dict.fromkeys(flaws))
@@ -1367,7 +1369,7 @@ def dependency_flaws(dependencies: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def cycles_among(crates: list[Crate]) -> dict[str, list[str]]:
-    """Return, for each crate, the cycles that a dependency of it closes, and how to break them.
+    """Return, for each crate, the cycles that its dependencies close, and how to break them.
 
     cargo can't publish crates that depend on each other, not even if only their tests do
     (https://github.com/rust-lang/cargo/issues/4242).
@@ -1405,18 +1407,18 @@ def shortest_path(start: str, goal: str, graph: dict[str, set[str]]) -> list[str
 
 
 def about_new_crates(
-    new: list[str], unpublished: list[Crate], api: str, command: str, deadline: float
+    new: list[str], unpublished: list[Crate], registry: str, command: str, deadline: float
 ) -> str:
     """Return what to do about the new crates among the unpublished ones.
 
-    `api` is the URL of the registry, which tells anybody whether a crate accepts trusted publishing alone.
+    The registry tells anybody whether a crate accepts trusted publishing alone.
     """
     strict = []
     until = min(deadline, time.monotonic() + 20)  # for a hint that is nice to have
     for crate in [crate for crate in unpublished if crate.name not in new]:
         if time.monotonic() < until:
             with contextlib.suppress(AuthError):
-                response = send("GET", f"{api}/api/v1/crates/{crate.name}", until)
+                response = send("GET", f"{registry}/api/v1/crates/{crate.name}", until)
                 time.sleep(API_PAUSE_SECONDS)
                 if find(response.body, "crate", "trustpub_only") is True:
                     strict.append(crate.name)
@@ -1445,7 +1447,7 @@ def index_url(cargo_registry: str) -> str:
 
 
 def read_index(index: str, crates: list[Crate], deadline: float) -> str:
-    """Find out what an index has about crates, and return the URL of its registry.
+    """Find out what an index has about crates, and return the URL of its registry, which it names.
 
     Raises AuthError if the index can't be read at all.
     """
@@ -1624,7 +1626,7 @@ def wanted_publisher(options: argparse.Namespace) -> Publisher:
     if "/" in workflow and not options.gitlab:
         raise AuthError(f"{one_line(workflow)} is a path", "Write the name of the workflow file alone.")
     # A publisher without an environment would not protect the one that the workflow has.
-    if options.environment is None and re.search(r"(?m)^ +environment:", texts.get(workflow, "")):
+    if options.environment is None and re.search(r"\benvironment:", texts.get(workflow, "")):
         raise AuthError(
             f"{one_line(workflow)} has an `environment`",
             "Pass it as --environment NAME, or --environment '' if the publisher is to accept any job.",
@@ -1662,8 +1664,9 @@ def git(*arguments: str) -> str:
 def repository_of_origin(folder: str, host: str) -> str:
     """Return the repository of the remote origin, as owner/name. Raises AuthError if it isn't on the host."""
     url = git("-C", folder, "remote", "get-url", "origin")
-    scheme_and_user = r"(https://|ssh://)?([^@/]*@)?"
-    found = re.fullmatch(rf"{scheme_and_user}{re.escape(host)}(:[0-9]+/|:|/)(?P<name>[^:]+?)(\.git)?/?", url)
+    scheme_and_user = r"(https?://|ssh://|git://)?([^@/]*@)?"
+    pattern = rf"{scheme_and_user}{re.escape(host)}(:[0-9]+/|:|/)(?P<name>[^:]+?)(\.git)?/?"
+    found = re.fullmatch(pattern, url, re.IGNORECASE)
     if not found:
         raise AuthError(
             f"The remote origin is not a repository on {host}", "Name it with --repository OWNER/NAME."
@@ -1690,7 +1693,8 @@ def publishing_workflow(texts: dict[str, str]) -> str:
     if len(found) != 1:
         which = f"{len(found)} workflow files publish crates: {one_line(', '.join(found))}"
         raise AuthError(
-            which if found else "No workflow file publishes crates", "Name it with --workflow FILE."
+            which if found else "No workflow file was found that publishes crates",
+            "Name it with --workflow FILE.",
         )
     return found[0]
 
@@ -1721,9 +1725,9 @@ def compare(found: list[Publisher], wanted: Publisher) -> tuple[bool, str]:
 
 def confirm(count: int) -> None:
     """Say what adding does, and ask on a terminal whether to go on. Raises AuthError if not."""
-    say(f"For each of {count} crates, crates.io will send a mail to every verified owner.")
+    say(f"The registry will send a mail to every verified owner of each crate ({count} in all).")
     if sys.stdin and sys.stdin.isatty():
-        print("Go on? [y/N] ", end="", flush=True)
+        print("Go on? [y/N] ", end="", file=sys.stderr, flush=True)
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             raise AuthError("Nothing was added")
 
