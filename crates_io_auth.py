@@ -9,7 +9,7 @@ minutes. Everything here follows from three rules:
 1. Every access token that is handed over is first written to the *record*, a folder that belongs to the job.
    `post` revokes what the record holds, whatever happened in between.
 2. An access token that is in no record dies with its process: nobody can use it, and it expires after 30
-   minutes. So a step that fails or is cancelled leaves to `post` what is in the record, and nothing else.
+   minutes. So a step that fails or is cancelled leaves `post` exactly what is in the record.
 3. Only the status 204 counts as revoked. After any other response the token stays in the record, and `post`
    can be run again.
 
@@ -98,7 +98,7 @@ def say(message: str) -> None:
 
 
 class AuthError(Exception):
-    """A failure that the user can do something about: what happened, in detail, and a hint what to do now."""
+    """A failure that the user can do something about: what happened, details, and a hint what to do now."""
 
     def __init__(self, message: str, hint: str = "", details: Iterable[str] = ()) -> None:
         self.message = printable(message)
@@ -306,12 +306,11 @@ def send(
     try:
         request = urllib.request.Request(url, data, headers, method=method)
         with url_opener().open(request, timeout=seconds) as response:
-            # Not just the limit: Python 3.8 and 3.9 allocate all that is asked for.
-            size = max_bytes if response.length is None else min(response.length, max_bytes)
-            content = response.read(size + 1)  # one byte more, to see whether there is more
-            # http.client counts `length` down. It is None without a Content-Length.
-            is_cut_off = bool(response.length)
-            if is_cut_off or len(content) > size:
+            announced = response.length  # None without a Content-Length; `read` counts response.length down
+            # Not max_bytes alone: Python 3.8 and 3.9 allocate all that is asked for.
+            limit = max_bytes if announced is None else min(announced, max_bytes)
+            content = response.read(limit + 1)  # one byte more, to see whether there is more
+            if response.length or len(content) > limit:
                 raise TransientError(host, "the response is cut off or too long")
             return Response(host, response.status, response.headers, content)
     except (OSError, ValueError, http.client.HTTPException) as error:
@@ -454,7 +453,7 @@ class Record:
             )
 
     def tokens(self) -> list[IssuedToken]:
-        """Return the access tokens in the record. A file that can't be read is reported, and passed over.
+        """Return the access tokens in the record. A file that can't be read is reported, and skipped.
 
         Raises OSError if the folder can't be read.
         """
@@ -547,7 +546,7 @@ class CI:
         # Not tempfile.gettempdir: it passes over a full disk, and `post` would not look where `main` wrote.
         temporary = os.environ.get("TMPDIR") or os.environ.get("TEMP") or "/tmp"
         job = os.environ.get("CI_JOB_ID", "")  # GitLab sets it
-        name = hashlib.sha256(os.fsencode(job)).hexdigest()[:32] if job else "no-job-id"
+        name = hashlib.sha256(os.fsencode(job)).hexdigest() if job else "no-job-id"
         if sys.platform != "win32":  # there, each user has a temporary folder
             name = f"{os.geteuid()}-{name}"
         return os.path.join(absolute_path("TMPDIR (or TEMP)", temporary), f"crates-io-auth-{name}")
@@ -710,7 +709,7 @@ def refusal(response: Response, claims: dict[str, Any], registry: str) -> AuthEr
         hint = (
             f"This job needs the trusted publisher {publisher_of(claims)}.\n"
             f"Add it at {registry}/crates/<crate>/settings, and run the job again.\n"
-            "Or correct the workflow, commit, and push a new tag. Publish a first version with an API token."
+            "Or correct the workflow, commit, and push a new tag. A first version needs an API token."
         )
         if claims.get("job_workflow_ref") not in (None, claims.get("workflow_ref")):
             hint += "\nThe job is in a reusable workflow: register the file name of the calling workflow."
@@ -757,7 +756,7 @@ def main(url: str | None = None) -> None:
     deadline = time.monotonic() + REQUESTS_SECONDS
     ci = detect_ci()
     record = Record(ci.record_path())
-    record.create()  # before anything can fail: on GitHub, `post` warns if there is no record
+    record.create()  # before the inputs are read: on GitHub, `post` warns if there is no record
     registry = registry_url(url)
     if isinstance(ci, GitHubActions) and ci.is_true("credential-provider"):
         set_up_cargo(ci, registry, os.environ.get("INPUT_REGISTRY") or "crates-io")
@@ -851,7 +850,7 @@ def set_up_cargo(ci: GitHubActions, registry: str, cargo_registry: str) -> None:
             "Remove the variable: every build script can read it.",
         )
     if sys.platform == "win32":
-        # Without cmd.exe's %*, so that nothing which cargo passes is parsed again.
+        # Without cmd.exe's %*, so that nothing that cargo passes is parsed again.
         suffix, text = ".cmd", "@" + " ".join(f'"{word}"' for word in command).replace("%", "%%") + "\r\n"
     else:
         suffix, text = "", f"#!/bin/sh\nexec {' '.join(map(shlex.quote, command))}\n"
@@ -974,7 +973,7 @@ def token_for_upload(ci: CI, record: Record, registry: str, deadline: float, cra
 
 EPILOG = """\
 environment:
-  INPUT_URL             main, post: the registry's URL, if --url is not given
+  INPUT_URL             main (without --url), post: the registry's URL
   CRATES_IO_ID_TOKEN    main: the identity token, outside GitHub Actions. That of another registry is named
                         after its URL: STAGING_CRATES_IO_ID_TOKEN
   CARGO_REGISTRY_TOKEN  post: revoked, too, if it is a temporary token (cio_tp_...)
@@ -1027,7 +1026,7 @@ def parse_arguments(arguments: list[str]) -> tuple[str, Callable[[], None]]:
         of_url,
     )
     add_command("post", "revoke the access tokens of this job", lambda _: post())
-    command = add_command("check", "show what of a workspace can be published", check, of_workspace)
+    command = add_command("check", "show which crates of a workspace can be published", check, of_workspace)
     command.add_argument(
         "-p", "--package", metavar="NAME", action="append", default=[], help="only these crates"
     )
@@ -1134,7 +1133,8 @@ PUBLISHED, TO_PUBLISH, TO_CORRECT, NEW, UNKNOWN = "published", "to publish", "to
 NOT_CHECKED = """\
 Not checked: whether each crate has a trusted publisher that matches this job. A crate without one stops the
 release with "access token is not valid for crate". Add it then in the settings of the crate, and run the job
-again. The command `publishers`, on your own machine, shows beforehand which crates lack it, and adds it."""
+again. The command `publishers`, on your own machine, shows beforehand which crates lack it, and adds it with
+`--add`."""
 
 AFTER_A_STOP = """\
 If you change a file, commit it and push a new tag. If the cause was on the registry, run this again."""
@@ -1185,7 +1185,7 @@ class Crate:
 
 
 def check(options: argparse.Namespace) -> None:
-    """Print what of a workspace can be published, and the command for it.
+    """Print which crates of a workspace can be published, and the command for it.
 
     Raises AuthError if something would stop the release.
     """
@@ -1215,9 +1215,10 @@ def check(options: argparse.Namespace) -> None:
     find_flaws(unpublished, {member.name for member in outside if member.state == NEW})
     for crate in unpublished:
         if crate.flaws:
-            # Not os.path.relpath, which can't lead from one of Windows' drives to another.
-            manifest = one_line(crate.package["manifest_path"].replace(os.path.join(os.getcwd(), ""), ""))
-            cure = f"Correct {manifest}, commit, and push a new tag:"
+            manifest = crate.package["manifest_path"]
+            with contextlib.suppress(ValueError):  # from one of Windows' drives to another
+                manifest = os.path.relpath(manifest)
+            cure = f"Correct {one_line(manifest)}, commit, and push a new tag:"
             message = f"{crate.name} can't be published as it is. {cure}"
             ci.annotate("error", "\n  ".join([message, *crate.flaws]))
     if index_error:
@@ -1259,7 +1260,7 @@ def run_program(*command: str) -> Any:
 
     # Windows would look in the current folder first, which is the workspace.
     os.environ["NODEFAULTCURRENTDIRECTORYINEXEPATH"] = "1"
-    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    return subprocess.run(command, capture_output=True, check=False)
 
 
 def workspace_members(manifest_path: str | None) -> list[Crate]:
@@ -1330,7 +1331,7 @@ def find_flaws(crates: list[Crate], missing: set[str]) -> None:
 
 
 def metadata_flaws(crate: Crate) -> Iterator[str]:
-    """Return what crates.io refuses in the metadata of a crate.
+    """Return the usual reasons for which crates.io refuses the metadata of a crate.
 
     https://github.com/rust-lang/crates.io/blob/main/src/controllers/krate/publish.rs
     """
@@ -1411,7 +1412,7 @@ def about_new_crates(
 ) -> str:
     """Return what to do about the new crates among the unpublished ones.
 
-    The registry tells anybody whether a crate accepts trusted publishing alone.
+    The registry tells anybody whether a crate accepts only trusted publishing.
     """
     strict = []
     until = min(deadline, time.monotonic() + 20)  # for a hint that is nice to have
@@ -1640,7 +1641,7 @@ def show(name: str, crates: list[str], states: dict[str, str]) -> None:
 
 
 def token_of_maintainer(registry: str) -> str:
-    """Return the API token in CARGO_REGISTRY_TOKEN. Raises AuthError if it can't be one for this purpose."""
+    """Return the API token in CARGO_REGISTRY_TOKEN. Raises AuthError if it can't be used here."""
     token = secret_in("CARGO_REGISTRY_TOKEN")
     if not token or token.startswith("cio_tp_"):
         what = "holds a temporary token" if token else "is not set"
@@ -1725,7 +1726,7 @@ def compare(found: list[Publisher], wanted: Publisher) -> tuple[bool, str]:
 
 def confirm(count: int) -> None:
     """Say what adding does, and ask on a terminal whether to go on. Raises AuthError if not."""
-    say(f"The registry will send a mail to every verified owner of each crate ({count} in all).")
+    say(f"The registry will send a mail to every owner with a verified address, for each of {count} crates.")
     if sys.stdin and sys.stdin.isatty():
         print("Go on? [y/N] ", end="", file=sys.stderr, flush=True)
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
@@ -1740,7 +1741,7 @@ def publisher_error(response: Response) -> AuthError:
     elif response.status == 409:
         hint = "Remove one of its publishers first"
     elif "not an owner" in detail:
-        hint = "An owner must do this; to belong to a team that owns it isn't enough"
+        hint = "An owner must do this; belonging to a team that owns it isn't enough"
     elif "email" in detail or "e-mail" in detail:
         hint = f"Verify your e-mail address in the settings of {response.host}"
     elif "github account" in detail:

@@ -854,7 +854,8 @@ def test_the_help_says_what_each_command_and_option_is_for(
         script.parse_arguments([*command, "--help"])
     listed = re.sub(r"\n {10,}", "  ", capsys.readouterr().out.partition("environment:")[0])
     entries = [line for line in listed.splitlines() if line.startswith("  ") and line != "  command"]
-    assert len(entries) >= 1
+    names = [entry.split()[0] for entry in entries]
+    assert names[:4] == ["main", "post", "check", "publishers"] if not command else "-h," in names
     for entry in entries:
         assert re.search(r"\S  +\S", entry), entry
 
@@ -1233,7 +1234,7 @@ def test_a_refusal_on_github_shows_which_publisher_is_missing_and_where_to_add_i
 127.0.0.1 refused the identity token: HTTP 400: {detail}
 This job needs the trusted publisher octo/crate, release.yml, environment release.
 Add it at http://<registry>/crates/<crate>/settings, and run the job again.
-Or correct the workflow, commit, and push a new tag. Publish a first version with an API token.
+Or correct the workflow, commit, and push a new tag. A first version needs an API token.
 """
     assert world.anonymous(result.log) == f"##[error]{message}"
     assert world.anonymous(result.summary) == summary_of(message)
@@ -1257,6 +1258,17 @@ def refusal(status: int, body: object, **claims: object) -> tuple[str, str]:
     response = script.Response("host", status, http.client.HTTPMessage(), content)
     first, _, advice = str(script.refusal(response, claims, "https://host")).partition("\n")
     return first, advice
+
+
+@pytest.mark.parametrize(
+    ("claims", "publisher"),
+    [
+        pytest.param({}, "(none), (none), environment (none)", id="GitHub"),
+        pytest.param({"ci_config_ref_uri": "x"}, "(none), , environment (none)", id="GitLab"),
+    ],
+)
+def test_claims_that_are_missing_are_shown_as_none(claims: dict[str, object], publisher: str) -> None:
+    assert str(script.publisher_of(claims)) == publisher
 
 
 @pytest.mark.parametrize(
@@ -2991,6 +3003,17 @@ def test_check_finds_nothing_to_do_in_a_workspace_without_crates_to_publish(worl
     assert (result.status, result.outputs) == (0, "exclude=\npublish=false\n")
 
 
+@on_linux
+@needs("cargo")
+def test_a_warning_that_can_t_be_written_changes_no_status(world: World) -> None:
+    write_workspace(world.folder, {"alpha": "publish = false"})
+    with open("/dev/full", "wb") as full:
+        result = world.run(
+            "check", "--registry", "local", env=world.base(**cargo_environment(world)), stderr=full
+        )
+    assert result.status == 0
+
+
 @needs("cargo")
 def test_check_fails_for_a_new_crate_and_says_how_to_publish_it(world: World) -> None:
     world.registry.new_crates = {"beta"}
@@ -3509,7 +3532,10 @@ def test_publishers_adds_what_is_missing_and_nothing_else(world: World) -> None:
     give_publisher(world, "alpha")
     result = publishers(world, "--add")
     assert result.status == 0
-    assert "The registry will send a mail to every verified owner of each crate (2 in all)." in result.stderr
+    assert (
+        "The registry will send a mail to every owner with a verified address, for each of 2 crates."
+        in result.stderr
+    )
     assert result.stdout.endswith("\nalpha  matches\nbeta   added\ngamma  added\n")
     parts = {"repository_owner": "octo", "repository_name": "crate", "workflow_filename": "release.yml"}
     assert created(world) == [
@@ -3623,7 +3649,7 @@ def test_one_refusal_stops_no_other_and_says_what_to_do(world: World) -> None:
     *_, alpha, beta, gamma = result.stdout.splitlines()
     assert alpha == "alpha  refused (HTTP 404: crate `alpha` does not exist). Publish a first version of it"
     assert beta.startswith(
-        "beta   refused (HTTP 400: You are not an owner of this crate). An owner must do this; to"
+        "beta   refused (HTTP 400: You are not an owner of this crate). An owner must do this; belonging"
     )
     assert gamma.startswith("gamma  refused (HTTP 409: This crate already has the maximum number")
     assert gamma.endswith("). Remove one of its publishers first")
@@ -3751,7 +3777,7 @@ def test_what_publishers_can_t_find_out_it_asks_for(world: World) -> None:
 
     workflows = folder / ".github/workflows"
     (workflows / "reusable.yml").write_text("on: workflow_call\n  release:\n - uses: x/crates-io-auth@v1")
-    (workflows / "test.yml").write_text("  - run: cargo publish --workspace --dry-run")
+    (workflows / "test.yml").write_bytes(b"  - run: cargo publish --workspace --dry-run # \xff")
     assert wanted() == WANTED
     (folder / "crates").mkdir()
     assert script.workflow_texts(str(folder / "crates")) == script.workflow_texts(str(folder))
@@ -3844,7 +3870,7 @@ def test_on_a_terminal_publishers_asks_once_before_it_adds(world: World, answer:
     os.close(controller)
     assert result.stderr.count("Go on? [y/N]") == 1
     assert len(created(world)) == count
-    assert ("Nothing was added" in result.stderr) is (count == 0)
+    assert result.stderr.endswith("crates-io-auth: error: Nothing was added\n") is (count == 0)
 
 
 # The action and its hook
