@@ -628,6 +628,7 @@ class World:
             "TMPDIR": str(self.folder),
             "TEMP": str(self.folder),
             "SSL_CERT_FILE": str(self.pem),
+            **git_of(self.folder),
             **more,
         }
         return {name: value for name, value in base.items() if value is not None}
@@ -780,12 +781,27 @@ def wait_until(condition: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
+def git_of(folder: Path) -> dict[str, str]:
+    """Return what keeps git from the user's own configuration, and from a repository around a folder."""
+    ceiling = {"GIT_CEILING_DIRECTORIES": str(folder.parent)}
+    return {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", **ceiling}
+
+
 def variable_of(audience: str) -> str:
     """Return the name of the variable with an identity token for an audience."""
     return re.sub("[^A-Z0-9_]|^[0-9]", "_", audience.upper()) + "_ID_TOKEN"
 
 
 # Fixtures and marks
+
+
+@pytest.fixture(autouse=True)
+def _no_git_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep git, also where a test calls it by itself, from the repository that GIT_DIR of a hook names."""
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        monkeypatch.delenv(name)
+    for name, value in git_of(tmp_path).items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture
