@@ -864,8 +864,10 @@ def test_the_help_lists_the_variables_that_each_command_reads(world: World, argu
 
 @pytest.mark.parametrize("command", [[], ["main"], ["post"], ["check"], ["publishers"]], ids=" ".join)
 def test_the_help_says_what_each_command_and_option_is_for(
-    command: list[str], capsys: pytest.CaptureFixture[str]
+    command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("PYTHON_COLORS", "0")
     with pytest.raises(SystemExit):
         script.parse_arguments([*command, "--help"])
     listed = re.sub(r"\n {10,}", "  ", capsys.readouterr().out.partition("environment:")[0])
@@ -1870,6 +1872,11 @@ def test_outside_github_the_record_is_in_tmpdir_or_else_in_temp_and_nowhere_else
     assert len(world.registry.requests) == 2
 
 
+def plant_folder(path: Path, mode: int) -> None:
+    path.mkdir()
+    path.chmod(mode)  # mkdir would leave out what the umask forbids
+
+
 def plant_link(path: Path) -> None:
     (path.parent / "elsewhere").mkdir(0o700)
     path.symlink_to(path.parent / "elsewhere")
@@ -1879,9 +1886,9 @@ def plant_link(path: Path) -> None:
 @pytest.mark.parametrize(
     ("plant", "user"),
     [
-        pytest.param(lambda path: path.mkdir(0o740), None, id="readable by a group"),
-        pytest.param(lambda path: path.mkdir(0o701), None, id="open to all"),
-        pytest.param(lambda path: path.mkdir(0o700), 12345, id="of another user"),
+        pytest.param(lambda path: plant_folder(path, 0o740), None, id="readable by a group"),
+        pytest.param(lambda path: plant_folder(path, 0o701), None, id="open to all"),
+        pytest.param(lambda path: plant_folder(path, 0o700), 12345, id="of another user"),
         pytest.param(plant_link, None, id="link"),
         pytest.param(lambda path: path.touch(0o600), None, id="file"),
     ],
@@ -4357,7 +4364,7 @@ def test_the_served_fakes_refuse_an_exchange_if_they_are_told_to(world: World) -
 
 
 def test_without_cargo_the_demo_leaves_its_second_scene_out_and_says_why(world: World) -> None:
-    result = world.run_command(WITHOUT_PYTEST, world.base(PATH=os.path.dirname(sys.executable)))
+    result = world.run_command(WITHOUT_PYTEST, world.base(PATH=str(world.folder)))
     assert result.status == 0, result
     assert result.stdout.startswith("A fake GitHub and a fake registry")
     assert "The second scene is left out: " in result.stdout
