@@ -970,6 +970,9 @@ def test_exchange_and_revocation_name_this_tool_and_send_nothing_but_their_token
     assert "authorization" not in exchange.headers
     assert (revocation.method, revocation.path, revocation.body) == ("DELETE", TOKENS_PATH, b"")
     assert revocation.headers["authorization"] == f"Bearer {world.registry.access_tokens[0]}"
+    of_http = {"accept-encoding", "connection", "host", "user-agent"}
+    assert set(exchange.headers) == {*of_http, "content-type", "content-length"}
+    assert set(revocation.headers) == {*of_http, "authorization"}
     for request in (exchange, revocation):
         assert request.headers["user-agent"] == f"crates-io-auth/{version}"
 
@@ -1861,7 +1864,7 @@ def test_without_a_job_id_all_jobs_of_a_user_share_a_record(tmp_path: Path, monk
     assert script.CI().record_path() == str(tmp_path / f"crates-io-auth{user}-no-job-id")
 
 
-def test_outside_github_the_record_is_in_tmpdir_or_else_in_temp_and_nowhere_else(world: World) -> None:
+def test_outside_github_the_record_is_in_tmpdir_or_else_in_temp_also_if_it_can_t_be(world: World) -> None:
     missing = str(world.folder / "missing")
     assert world.run(env=world.on_gitlab(TEMP=missing)).status == 0
     assert world.run(env=world.on_gitlab(TMPDIR=None)).status == 0
@@ -1870,6 +1873,13 @@ def test_outside_github_the_record_is_in_tmpdir_or_else_in_temp_and_nowhere_else
     assert result.status == 1
     assert "The environment of this step isn't usable: " in result.stderr
     assert len(world.registry.requests) == 2
+
+
+@on_posix
+def test_outside_github_without_tmpdir_and_temp_the_record_is_in_tmp(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TMPDIR", raising=False)
+    monkeypatch.delenv("TEMP", raising=False)
+    assert os.path.dirname(script.CI().record_path()) == "/tmp"
 
 
 def plant_folder(path: Path, mode: int) -> None:
@@ -2285,6 +2295,8 @@ def test_cancelled_at_any_line_after_a_failure_it_says_one_of_both(world: World)
     result = world.run(env=world.on_gitlab(), prelude=CANCEL_LATE)
     refused = "crates-io-auth: error: 127.0.0.1 refused the identity token: HTTP 400: no\n"
     assert result.stderr.count(refused) + result.stderr.count(CANCELLED) == 10
+    assert refused in result.stderr
+    assert CANCELLED in result.stderr
     assert result.stderr.replace(refused, "").replace(f"crates-io-auth: error: {CANCELLED}", "") == ""
 
 
@@ -2833,6 +2845,9 @@ def err_of(monkeypatch: Any, capsys: Any, tmp_path: Path) -> ErrOf:
         pytest.param({"kind": "dance"}, "", id="new kind"),
         pytest.param({"kind": "login"}, "`cargo login` isn't needed: ", id="login"),
         pytest.param({"kind": "get", "operation": "yank"}, "can't be used for `cargo yank`\n", id="yank"),
+        pytest.param(
+            {"kind": "get", "operation": "unyank"}, "can't be used for `cargo unyank`\n", id="unyank"
+        ),
         pytest.param(
             {"kind": "get", "operation": "owners"}, "can't be used for `cargo owner`\n", id="owners"
         ),
@@ -3829,6 +3844,8 @@ def test_outside_a_repository_publishers_reads_no_workflow_of_the_current_folder
 
 @needs("cargo", "git")
 def test_what_publishers_is_told_it_need_not_find_out(world: World) -> None:
+    git(repository_of_octo(world), "remote", "remove", "origin")
+    (repository_of_octo(world) / ".github/workflows/release.yml").unlink()
     result = publishers(world, "--workflow", "x.yml", "--repository", "a/b", "--environment", "")
     assert result.stdout.startswith("The trusted publisher a/b, x.yml, environment (none), for 3 crates")
 
@@ -4042,9 +4059,18 @@ def test_the_outputs_of_an_action_are_those_that_its_step_sets(folder: Path, nam
 
 @on_posix
 @needs("node", "bash")
-@pytest.mark.parametrize("process", ["main hook", "post hook", "action.yml", "check/action.yml"])
+@pytest.mark.parametrize(
+    ("process", "log"),
+    [
+        ("main hook", ""),
+        ("post hook", "##[warning]The record of this job, "),
+        ("action.yml", "crates-io-auth: Got an access token "),
+        ("check/action.yml", "##[error]"),
+    ],
+    ids=["main hook", "post hook", "action.yml", "check/action.yml"],
+)
 def test_no_process_of_an_action_runs_code_from_pythonpath_or_site_packages(
-    world: World, process: str
+    world: World, process: str, log: str
 ) -> None:
     plant_modules(world.folder)
     venv.create(world.folder / "venv", symlinks=True)
@@ -4056,11 +4082,12 @@ def test_no_process_of_an_action_runs_code_from_pythonpath_or_site_packages(
         subprocess.run(["python3", "-c", ""], env=world.base(**hostile), stderr=subprocess.DEVNULL)
         (world.folder / "was-here").unlink()  # any other Python runs it
         if process.endswith("hook"):
-            run_hook(world, process.partition(" ")[0], **hostile)
+            result = run_hook(world, process.partition(" ")[0], **hostile)
         else:
             action = (HERE / process).parent
             env = step_environment(action, url=world.registry.url)
-            run_step(world, action, world.folder, **env, **hostile)
+            result = run_step(world, action, world.folder, **env, **hostile)
+        assert result.log.startswith(log)  # it has done its work, as far as it can here
         assert not (world.folder / "was-here").exists()
 
 
