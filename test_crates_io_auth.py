@@ -852,19 +852,40 @@ each_signal = pytest.mark.parametrize(
 def test_the_help_lists_the_variables_that_each_command_reads(world: World, arguments: list[str]) -> None:
     result = world.run(*arguments, env=world.on_github())
     assert (result.status, result.stderr) == (0, "")
-    for command, variable in {
-        "main": "CRATES_IO_ID_TOKEN",
-        "post": "CARGO_REGISTRY_TOKEN",
-        "check": "CARGO_REGISTRIES_<NAME>_INDEX",
-        "publishers": "CARGO_REGISTRY_TOKEN",
-    }.items():
-        assert re.search(rf"(?ms)^environment:\n.*^  {variable}\s.*{command}: ", result.stdout)
+    section = result.stdout.partition("\nenvironment:\n  ")[2].partition("\n\n")[0]
+    entries = [re.split(r" {2,}|\n +", entry) for entry in re.split(r"\n  (?! )", section)]
+    command = re.compile("(?:main|main, post|post|check|publishers)(?=: )")
+    assert {name: [text for line in lines for text in command.findall(line)] for name, *lines in entries} == {
+        "INPUT_URL": ["main, post"],
+        "CRATES_IO_ID_TOKEN": ["main"],
+        "CARGO_REGISTRY_TOKEN": ["post", "publishers"],
+        "CI_JOB_ID": ["main, post"],
+        "TMPDIR, TEMP": ["main, post"],
+        "CARGO_REGISTRIES_<NAME>_INDEX": ["check"],
+        "HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE": [],
+    }
     assert not world.github.requests
 
 
-@pytest.mark.parametrize("command", [[], ["main"], ["post"], ["check"], ["publishers"]], ids=" ".join)
+WORKSPACE = ["--manifest-path", "--registry"]
+
+
+@pytest.mark.parametrize(
+    ("command", "names"),
+    [
+        pytest.param([], ["--version", "main", "post", "check", "publishers"], id="all"),
+        pytest.param(["main"], ["--url"], id="main"),
+        pytest.param(["post"], [], id="post"),
+        pytest.param(["check"], [*WORKSPACE, "-p", "--exclude"], id="check"),
+        pytest.param(
+            ["publishers"],
+            [*WORKSPACE, "--url", "--add", "--repository", "--workflow", "--environment", "--gitlab"],
+            id="publishers",
+        ),
+    ],
+)
 def test_the_help_says_what_each_command_and_option_is_for(
-    command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    command: list[str], names: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("PYTHON_COLORS", "0")
@@ -872,8 +893,7 @@ def test_the_help_says_what_each_command_and_option_is_for(
         script.parse_arguments([*command, "--help"])
     listed = re.sub(r"\n {10,}", "  ", capsys.readouterr().out.partition("environment:")[0])
     entries = [line for line in listed.splitlines() if line.startswith("  ") and line != "  command"]
-    names = [entry.split()[0] for entry in entries]
-    assert names[:4] == ["main", "post", "check", "publishers"] if not command else "-h," in names
+    assert {entry.split()[0].rstrip(",") for entry in entries} == {"-h", *names}
     for entry in entries:
         assert re.search(r"\S  +\S", entry), entry
 
