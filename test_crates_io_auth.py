@@ -4275,15 +4275,39 @@ def test_the_gitlab_job_of_the_recipes_publishes_what_is_left_when_it_is_run_aga
 
 def messages_of_the_script() -> Iterator[str]:
     """Return the first line of each error and warning in the script, with `…` for what changes."""
-    for node in ast.walk(ast.parse(SCRIPT.read_text(encoding="utf-8"))):
-        name = getattr(node.func, "id", getattr(node.func, "attr", "")) if isinstance(node, ast.Call) else ""
-        if not isinstance(node, ast.Call) or name not in ("AuthError", "annotate", "fail", "__init__"):
-            continue
-        message = node.args[1 if name == "annotate" else 0]
-        parts = message.values if isinstance(message, ast.JoinedStr) else [message]
-        texts = [part.value if isinstance(part, ast.Constant) else "…" for part in parts]
-        if texts != ["…"]:
-            yield "".join(map(str, texts)).partition("\n")[0]
+    nodes = list(ast.walk(ast.parse(SCRIPT.read_text(encoding="utf-8"))))
+    assigned: dict[str, list[ast.expr]] = {}  # to variables, wherever they have the name
+    messages: list[ast.expr] = []
+    for node in nodes:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            assigned.setdefault(node.targets[0].id, []).append(node.value)
+        elif isinstance(node, ast.Call):
+            name = getattr(node.func, "id", getattr(node.func, "attr", ""))
+            if name in ("AuthError", "Stopped", "annotate", "__init__") and node.args:
+                messages.append(node.args[1 if name == "annotate" else 0])
+        elif isinstance(node, ast.FunctionDef) and node.name == "explain":
+            messages += [each.value for each in ast.walk(node) if isinstance(each, ast.Return) and each.value]
+    while messages:
+        message = messages.pop()
+        if isinstance(message, ast.IfExp):
+            messages += [message.body, message.orelse]
+        elif isinstance(message, ast.Name):
+            messages += assigned.get(message.id, [])
+        elif isinstance(message, (ast.JoinedStr, ast.Constant)):
+            yield text_of(message, assigned).partition("\n")[0]
+
+
+def text_of(node: ast.expr, assigned: dict[str, list[ast.expr]]) -> str:
+    """Return the text of a string in a source, with `…` for what changes."""
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    if isinstance(node, ast.JoinedStr):
+        return "".join(text_of(part, assigned) for part in node.values)
+    if isinstance(node, ast.FormattedValue) and isinstance(node.value, ast.Name):
+        values = assigned.get(node.value.id, [])
+        if len(values) == 1 and isinstance(values[0], ast.JoinedStr):
+            return text_of(values[0], assigned)
+    return "…"
 
 
 def test_troubleshooting_has_every_message() -> None:
