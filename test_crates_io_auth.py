@@ -416,6 +416,17 @@ def checksum(secret: str) -> str:
     return (string.ascii_uppercase + string.ascii_lowercase + string.digits)[total % 62]
 
 
+# What crates.io says to an identity token that it refuses.
+REFUSALS = {
+    "publisher": "No Trusted Publishing config found for repository `octo/crate`.",
+    "workflow": "The Trusted Publishing config for repository `octo/crate` does not match the workflow "
+    "filename `release.yml` in the JWT. Expected workflow filenames: `publish.yml`",
+    "environment": "The Trusted Publishing config for repository `octo/crate` does not match the environment "
+    "`release` in the JWT. Expected environments: `production`",
+}
+NO_CONFIG = REFUSALS["publisher"]
+
+
 class FakeGitHubAndRegistry(FakeRegistry):
     """A registry and GitHub's endpoint on one port, which also tells how many access tokens are alive."""
 
@@ -834,15 +845,6 @@ def needs(*programs: str) -> Any:
 on_posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has none of it")
 on_windows = pytest.mark.skipif(sys.platform != "win32", reason="it is about cmd.exe")
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="it needs /dev/full or /proc")
-
-each_signal = pytest.mark.parametrize(
-    "number",
-    [
-        pytest.param(signal.SIGINT, id="SIGINT"),
-        pytest.param(signal.SIGTERM, id="SIGTERM"),
-        pytest.param(getattr(signal, "SIGHUP", None), id="SIGHUP"),
-    ],
-)
 
 
 # The command line
@@ -1263,10 +1265,7 @@ crates.io accepts jobs on GitHub and gitlab.com. On your own machine, use `cargo
 
 
 def test_a_refusal_on_github_shows_which_publisher_is_missing_and_where_to_add_it(world: World) -> None:
-    detail = (
-        "The Trusted Publishing config for repository `octo/crate` does not match the workflow filename "
-        "`release.yml` in the JWT. Expected workflow filenames: `publish.yml`"
-    )
+    detail = REFUSALS["workflow"]
     world.registry.faults = [refuse(400, detail)]
     result = world.run(env=world.on_github())
     assert result.status == 1
@@ -1279,9 +1278,6 @@ Or correct the workflow, commit, and push a new tag. A first version needs an AP
 """
     assert world.anonymous(result.log) == f"##[error]{message}"
     assert world.anonymous(result.summary) == summary_of(message)
-
-
-NO_CONFIG = "No Trusted Publishing config found for repository `octo/crate`."
 
 
 def test_a_refusal_on_gitlab_names_the_project_and_the_ci_file(world: World) -> None:
@@ -1690,7 +1686,7 @@ def test_no_attempt_begins_after_the_time_for_all_requests(world: World) -> None
 
 def test_after_four_attempts_the_last_response_is_shown(world: World) -> None:
     world.registry.faults = [respond(503, {"errors": [{"detail": "In maintenance"}]})] * 9
-    result = world.run(env=world.on_gitlab())
+    result = world.run(env=world.on_gitlab(), prelude=IMPATIENT)
     assert result.status == 1
     assert len(world.registry.requests) == 4
     failure = "Couldn't get a valid response from 127.0.0.1: HTTP 503: In maintenance"
@@ -2219,7 +2215,14 @@ CANCELLED = "Cancelled. This job's access tokens stay in its record until `post`
 
 
 @on_posix
-@each_signal
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(signal.SIGINT, id="SIGINT"),
+        pytest.param(signal.SIGTERM, id="SIGTERM"),
+        pytest.param(getattr(signal, "SIGHUP", None), id="SIGHUP"),
+    ],
+)
 def test_cancelled_while_the_registry_is_silent_it_ends_at_once(world: World, number: signal.Signals) -> None:
     world.registry.faults = [never_respond]
     process = world.start(env=world.on_github())
@@ -2228,7 +2231,7 @@ def test_cancelled_while_the_registry_is_silent_it_ends_at_once(world: World, nu
     result = process.finish(seconds=2)
     assert (result.status, result.outputs) == (1, "")
     assert result.log == f"##[error]{CANCELLED}"
-    assert result.summary == f"### crates-io-auth\n\n    {CANCELLED}\n"
+    assert result.summary == summary_of(CANCELLED)
 
 
 @on_posix
@@ -3517,12 +3520,19 @@ def test_a_workspace_that_stopped_half_way_is_published_by_running_the_same_step
 # The publishers
 
 
-def publishers(world: World, *arguments: str, token: str | None = ORDINARY_TOKEN, **more: Any) -> Result:
-    """Run `publishers` in the repository of octo."""
+def start_publishers(
+    world: World, *arguments: str, token: str | None = ORDINARY_TOKEN, prelude: str = NO_PAUSE, **more: Any
+) -> Process:
+    """Start `publishers` in the repository of octo."""
     folder = repository_of_octo(world)
     env = world.base(**cargo_environment(world), CARGO_REGISTRY_TOKEN=token)
     options = ("--url", world.registry.url, "--registry", "local")
-    return world.run("publishers", *options, *arguments, env=env, prelude=NO_PAUSE, cwd=folder, **more)
+    return world.start("publishers", *options, *arguments, env=env, prelude=prelude, cwd=folder, **more)
+
+
+def publishers(world: World, *arguments: str, **more: Any) -> Result:
+    """Run `publishers` in the repository of octo."""
+    return start_publishers(world, *arguments, **more).finish()
 
 
 def repository_of_octo(world: World) -> Path:
@@ -3637,7 +3647,7 @@ def test_a_list_of_publishers_is_asked_for_again_after_a_transient_failure(world
     for crate in ("alpha", "beta", "gamma"):
         give_publisher(world, crate)
     world.registry.faults = [respond(503)] * 3
-    result = publishers(world)
+    result = publishers(world, prelude=f"{NO_PAUSE}\n{IMPATIENT}")
     assert result.status == 0
     assert result.stderr.count(" Retrying in ") == 3
 
@@ -3646,11 +3656,7 @@ def test_a_list_of_publishers_is_asked_for_again_after_a_transient_failure(world
 def test_publishers_takes_as_long_as_its_crates_take(world: World) -> None:
     for crate in ("alpha", "beta", "gamma"):
         give_publisher(world, crate)
-    folder = repository_of_octo(world)
-    options = ("--url", world.registry.url, "--registry", "local")
-    env = world.base(**cargo_environment(world), CARGO_REGISTRY_TOKEN=ORDINARY_TOKEN)
-    prelude = f"{NO_PAUSE}; script.COMMAND_SECONDS = 0.01"
-    result = world.run("publishers", *options, env=env, prelude=prelude, cwd=folder)
+    result = publishers(world, prelude=f"{NO_PAUSE}; script.COMMAND_SECONDS = 0.01")
     assert (result.status, result.stdout.count("  matches\n")) == (0, 3)
 
 
@@ -3658,9 +3664,7 @@ def test_publishers_takes_as_long_as_its_crates_take(world: World) -> None:
 @needs("cargo", "git")
 def test_cancelled_publishers_speaks_of_no_access_tokens(world: World) -> None:
     world.registry.faults = [never_respond]
-    options = ("--url", world.registry.url, "--registry", "local")
-    env = world.base(**cargo_environment(world), CARGO_REGISTRY_TOKEN=ORDINARY_TOKEN)
-    process = world.start("publishers", *options, env=env, cwd=repository_of_octo(world))
+    process = start_publishers(world)
     wait_until(lambda: world.registry.requests)
     process.popen.terminate()
     result = process.finish(seconds=2)
@@ -4542,16 +4546,6 @@ Then, in a workspace whose crates depend on each other with `registry = "local"`
 How many access tokens are alive:
   curl {url}/tokens
 """
-
-
-# What crates.io says to an identity token that it refuses.
-REFUSALS = {
-    "publisher": "No Trusted Publishing config found for repository `octo/crate`.",
-    "workflow": "The Trusted Publishing config for repository `octo/crate` does not match the workflow "
-    "filename `release.yml` in the JWT. Expected workflow filenames: `publish.yml`",
-    "environment": "The Trusted Publishing config for repository `octo/crate` does not match the environment "
-    "`release` in the JWT. Expected environments: `production`",
-}
 
 
 def serve(options: argparse.Namespace) -> int:
