@@ -11,10 +11,22 @@ function, case by case. The fakes do what the real servers do: each identity tok
 made for one audience; the registry asks for a User-Agent, checks the form of an access token, and responds to
 a revocation with 204.
 
-The file has the fakes first, then a job (its environment and its processes), the tests, and the demo. There
-is a section of tests for each thing that a user knows, with its helpers beside it: a new message belongs
-where its command is, an input of the action into `Getting a token`, one of `check/` into `The check`. A new
-CI system gets its environment in `World`, as GitHub and GitLab have theirs.
+The file has the fakes first, then a job (its environment and its processes), the tests, and the demo. A new
+test goes here:
+
+    a message of main                   `Getting a token`; `Refusals` if a server or the job's rights are why
+    a message of post                   `Revoking`
+    a message of another command        the section that is named after it
+    an input or output of an action     `The action and its hook`, with `step_environment`; what the script
+                                        does with it, where that is tested
+    a CI system                         `Getting a token`, with an environment in `World`
+    a crate that `check` refuses        `FLAWS`, and what is just not refused into `ALLOWED`
+    a server that misbehaves            `Faults of a server`; then `TRANSIENT`, or `INDEX_FAULTS` for an index
+    a row of docs/troubleshooting.md    nowhere: `The documentation` compares the script's errors and warnings
+                                        with all rows but those that quote cargo, crates.io and the runner
+
+Helpers stand in the section that they are about, and others use them, too: `write_workspace` is with cargo,
+`run_step` with the actions, `assert_harmless` with the refusals.
 """
 
 from __future__ import annotations
@@ -1010,7 +1022,7 @@ def test_the_option_url_comes_first_and_the_audience_is_that_url_without_its_sch
     assert not world.registry.alive()
 
 
-def test_a_value_that_is_neither_true_nor_false_is_refused(world: World) -> None:
+def test_an_input_that_is_neither_true_nor_false_is_refused(world: World) -> None:
     result = world.run(env=world.on_github(INPUT_CREDENTIAL_PROVIDER="yes"))
     assert result.status == 1
     assert result.log.startswith("##[error]The input credential-provider must be true or false, and is yes\n")
@@ -1074,7 +1086,7 @@ def test_plain_http_is_for_each_name_of_this_machine(host: str) -> None:
     assert (url, script.audience_of(url)) == (f"http://{host}:8080/x", f"{host}:8080/x")
 
 
-def test_github_s_endpoint_passes_the_same_gate(world: World) -> None:
+def test_an_endpoint_of_github_whose_url_may_get_no_secret_is_refused(world: World) -> None:
     result = world.run(env=world.on_github(ACTIONS_ID_TOKEN_REQUEST_URL="http://evil.example/?x=1"))
     assert result.status == 1
     assert result.log.startswith("##[error]Invalid URL: ")
@@ -1748,7 +1760,7 @@ def test_a_certificate_that_is_not_trusted_is_final_and_nothing_is_sent(tls_worl
     assert not tls_world.registry.requests
 
 
-def test_a_certificate_for_another_host_is_final_too(tls_world: World) -> None:
+def test_a_certificate_for_another_host_is_final_and_nothing_is_sent(tls_world: World) -> None:
     token = tls_world.github.issue("crates.io")
     with contextlib.closing(Proxy(tls_world.registry)) as proxy:
         env = tls_world.on_gitlab(HTTPS_PROXY=proxy.url, CRATES_IO_ID_TOKEN=token)
@@ -2310,7 +2322,7 @@ sys.settrace(trace)
 
 
 @on_posix
-def test_cancelled_at_any_line_after_a_failure_it_says_one_of_both(world: World) -> None:
+def test_cancelled_at_any_line_after_a_failure_it_tells_the_failure_or_the_cancellation(world: World) -> None:
     world.registry.refusal = "no"
     result = world.run(env=world.on_gitlab(), prelude=CANCEL_LATE)
     refused = "crates-io-auth: error: 127.0.0.1 refused the identity token: HTTP 400: no\n"
@@ -2484,20 +2496,20 @@ class Project:
         """Return what each build script that has run could see."""
         return [path.read_text() for path in self.seen.iterdir()]
 
+    def tokens_seen_by_build_scripts(self) -> list[str]:
+        """Return the tokens, dead or alive, that a build script could see."""
+        seen = "".join(self.seen_by_build_scripts())
+        tokens = [*self.world.registry.access_tokens, *self.world.github.identity_tokens]
+        return [token for token in tokens if token in seen]
 
-def publish_workspace(project: Project, env: dict[str, str]) -> Result:
-    """Publish two crates. Fail if a build script saw a token, dead or alive, or if `post` leaves one."""
-    world = project.world
+
+def publish_two_crates(project: Project, env: dict[str, str]) -> Result:
+    """Publish two crates, whose build scripts look at a file in RUNNER_TEMP."""
     Path(env["RUNNER_TEMP"], "file").write_text("that they can read")
     result = project.cargo("publish", "--workspace", env=env)
     assert result.status == 0, result
-    assert world.registry.published() == ["alpha", "beta"]
     reports = project.seen_by_build_scripts()
     assert ["that they can read" in report for report in reports] == [True] * 2
-    for token in [*world.registry.access_tokens, *world.github.identity_tokens]:
-        assert not any(token in report for report in reports)
-    assert world.run("post", env=env).status == 0
-    assert not world.registry.alive()
     return result
 
 
@@ -2510,7 +2522,12 @@ def project(world: World) -> Project:
 @needs("cargo", "bash")
 def test_cargo_publishes_a_workspace_and_no_build_script_sees_a_token(world: World) -> None:
     project = Project(world, crates=("alpha", "beta"))
-    result = publish_workspace(project, project.environment())
+    env = project.environment()
+    result = publish_two_crates(project, env)
+    assert world.registry.published() == ["alpha", "beta"]
+    assert not project.tokens_seen_by_build_scripts()
+    assert world.run("post", env=env).status == 0
+    assert not world.registry.alive()
     # One to see that there will be one, revoked before anything was built, and one for the uploads.
     methods = [request.method for request in world.registry.requests if request.path == TOKENS_PATH]
     assert methods == ["POST", "DELETE", "POST", "DELETE"]
@@ -2526,7 +2543,11 @@ def test_a_single_use_identity_token_carries_a_whole_workspace(world: World) -> 
     folders = {"RUNNER_TEMP": str(world.temp), "TMPDIR": str(world.temp)}
     env = world.on_gitlab(**{**project.cargo_environment, **provider, **folders})
     identity_token = world.github.identity_tokens.pop()  # it is in the environment, where GitLab puts it
-    result = publish_workspace(project, env)
+    result = publish_two_crates(project, env)
+    assert world.registry.published() == ["alpha", "beta"]
+    assert not project.tokens_seen_by_build_scripts()
+    assert world.run("post", env=env).status == 0
+    assert not world.registry.alive()
     assert "Preflight: the job has an identity token for octo/crate, .gitlab-ci.yml, " in result.stderr
     assert identity_token not in result.stderr
     assert len(world.registry.access_tokens) == 1
@@ -3420,7 +3441,7 @@ def test_a_cancelled_check_does_not_wait_for_responses(world: World) -> None:
         pytest.param("https://127.0.0.1/index", id="of a git repository"),
     ],
 )
-def test_check_names_the_variable_if_the_index_is(world: World, index: str | None) -> None:
+def test_check_names_the_variable_that_does_not_hold_a_sparse_index(world: World, index: str | None) -> None:
     result = check(world, {"alpha": ""}, CARGO_REGISTRIES_LOCAL_INDEX=index)
     assert (result.status, result.stdout, world.registry.requests) == (1, "", [])
     assert "##[error]CARGO_REGISTRIES_LOCAL_INDEX does not hold the URL of a sparse index\n" in result.log
@@ -3729,7 +3750,7 @@ def test_the_token_for_another_registry_is_not_sent_to_crates_io(world: World) -
 
 
 @needs("cargo", "git")
-def test_what_an_owner_has_to_do_first_is_said(world: World) -> None:
+def test_an_owner_is_told_to_verify_the_address_or_to_link_the_account_first(world: World) -> None:
     give_publisher(world, "alpha")
     email = "You must verify your email address to create a Trusted Publishing config"
     account = "Your account is not linked to a GitHub account"
@@ -4504,11 +4525,8 @@ def scene_of_cargo(world: World) -> list[int]:
     print("\n$ cargo publish --workspace             (the next step: no token in any variable)")
     result = project.cargo("publish", "--workspace", env=env)
     print_log(result)
-    seen = "".join(project.seen_by_build_scripts())
     print(f"\n  crates published: {', '.join(world.registry.published())}")
-    print(
-        f"  tokens that the build scripts saw: {sum(token in seen for token in world.registry.access_tokens)}"
-    )
+    print(f"  tokens that the build scripts saw: {len(project.tokens_seen_by_build_scripts())}")
     print(f"  access tokens alive: {len(world.registry.alive())}\n")
     return [set_up.status, result.status]
 
