@@ -973,7 +973,7 @@ def token_for_upload(ci: CI, record: Record, registry: str, deadline: float, cra
 
 EPILOG = """\
 environment:
-  INPUT_URL             main (without --url), post: the registry's URL
+  INPUT_URL             main, post: the registry's URL, where no --url is given
   CRATES_IO_ID_TOKEN    main: the identity token, outside GitHub Actions. That of another registry is named
                         after its URL: STAGING_CRATES_IO_ID_TOKEN
   CARGO_REGISTRY_TOKEN  post: revoked, too, if it is a temporary token (cio_tp_...)
