@@ -1357,6 +1357,7 @@ def test_a_refusal_gets_the_advice_that_the_registry_does_not_give(
             403, {"errors": [{"detail": 1}]}, 'HTTP 403: {"errors": [{"detail": 1}]}', id="other JSON"
         ),
         pytest.param(404, {"errors": [{"detail": "Not Found"}]}, "HTTP 404: Not Found", id="404"),
+        pytest.param(403, b"\xff<br>", "HTTP 403: \ufffd<br>", id="not UTF-8"),
     ],
 )
 def test_where_no_registry_refuses_the_message_says_so(status: int, body: object, problem: str) -> None:
@@ -1729,6 +1730,19 @@ If it fails again: is the host spelled right? Does this network need a proxy (HT
 )
 def test_retry_after_is_a_number_or_a_date_and_at_most_30_seconds(retry_after: str, pause: int) -> None:
     assert script.parse_retry_after(retry_after) == pause
+
+
+def test_between_attempts_it_waits_at_least_as_long_as_the_server_asks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def attempt() -> None:
+        raise script.TransientError("host", "reason", retry_after=0 if pauses else 3)
+
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    with pytest.raises(script.TransientError):
+        script.with_retries(attempt, time.monotonic() + 100)
+    assert pauses == [3, 2, 4]
 
 
 def test_no_retry_after_makes_the_pause_shorter(world: World) -> None:
@@ -3939,6 +3953,12 @@ def test_the_repository_is_that_of_an_origin_on_github(tmp_path: Path) -> None:
         git(tmp_path, "remote", "set-url", "origin", url)
         with pytest.raises(script.AuthError, match=error):
             script.repository_of_origin(str(tmp_path), "github.com")
+
+
+def test_without_git_the_repository_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(script.AuthError, match="Name it with --repository OWNER/NAME.$"):
+        script.repository_of_origin(str(tmp_path), "github.com")
 
 
 @on_posix
