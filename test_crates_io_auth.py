@@ -3848,6 +3848,8 @@ def test_a_token_without_the_scope_is_told_so_and_never_shown(world: World) -> N
 def test_on_gitlab_project_and_ci_file_make_the_publisher(world: World) -> None:
     git(repository_of_octo(world), "remote", "set-url", "origin", "https://gitlab.com/group/sub/crate")
     assert publishers(world, "--gitlab", "--add", "--environment", "release").status == 0
+    path = ("--workflow", "ci/release.yml")
+    assert " group/sub/crate, ci/release.yml, " in publishers(world, "--gitlab", *path).stdout
     config = {"namespace": "group/sub", "project": "crate", "workflow_filepath": ".gitlab-ci.yml"}
     expected = {"crate": "alpha", **config, "environment": "release"}
     assert created(world)[0] == {"gitlab_config": expected}
