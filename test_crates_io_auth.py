@@ -1691,7 +1691,7 @@ def test_a_request_is_not_sent_after_its_deadline(world: World) -> None:
 
 def test_no_attempt_begins_after_the_time_for_all_requests(world: World) -> None:
     world.registry.faults = [respond(503), respond(503, Retry_After="25")]
-    result = world.run(env=world.on_github(), prelude="script.REQUESTS_SECONDS = 20")
+    result = world.run(env=world.on_github(), prelude=f"{IMPATIENT}script.REQUESTS_SECONDS = 20")
     assert result.status == 1
     assert "##[error]Couldn't get a valid response from 127.0.0.1: HTTP 503\n" in result.log
     assert len(world.registry.requests) == 2
@@ -1755,7 +1755,7 @@ def test_a_redirect_is_never_followed(world: World, other_world: World) -> None:
     there = f"{other_world.registry.url}/there"
     world.github.faults = [respond(307, Location=there)]  # the next attempt gets an identity token
     world.registry.faults = [respond(302, Location=there)] * 2
-    result = world.run(env=world.on_github())
+    result = world.run(env=world.on_github(), prelude=IMPATIENT)
     assert (result.status, result.log.count(f"redirects to {there}")) == (1, 2)
     world.hold_tokens(1)
     result = world.run("post", env=world.on_github())
@@ -2231,7 +2231,7 @@ def test_with_stderr_full_all_is_revoked_all_the_same(world: World) -> None:
     world.hold_tokens(3)
     world.registry.faults = [None, respond(503)]
     with open("/dev/full", "wb") as full:
-        world.run("post", env=world.on_github(), stderr=full)
+        world.run("post", env=world.on_github(), stderr=full, prelude=IMPATIENT)
     assert not world.registry.alive()
 
 
