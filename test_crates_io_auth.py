@@ -3389,6 +3389,10 @@ INDEX_FAULTS: dict[str, tuple[Fault, str]] = {
         respond(200, b'{"vers": "0.1.0"}\n' + b" " * (2**24 - 18) + b'\n{"vers": "1.0.0"}'),
         "the response is cut off or too long",
     ),
+    "endless": (
+        send_bytes(b'HTTP/1.1 200 OK\r\n\r\n{"vers": "0.1.0"}\n' + b" " * 2**24),
+        "the response is cut off or too long",
+    ),
     "hostile": (refuse(500, "\n::error::owned \x1b[31m"), "HTTP 500: ::error::owned ?[31m"),
 }
 
