@@ -623,7 +623,8 @@ class GitHubActions(CI):
 
     def mask(self, secret: str) -> None:
         if self.masks:
-            print(f"::add-mask::{secret}", file=sys.stderr, flush=True)  # `main` can be called without `run`
+            # Only `run` makes stderr line-buffered, and `main` can be called without it.
+            print(f"::add-mask::{secret}", file=sys.stderr, flush=True)
 
     def annotate(self, level: str, message: str) -> None:
         # The log shows the message without its title; the title is for the page of the run.
@@ -825,8 +826,8 @@ def variable_prefix(cargo_registry: str) -> str:
 def set_up_cargo(ci: GitHubActions, registry: str, cargo_registry: str) -> None:
     """Have cargo get its tokens for a registry from this file, in the steps that follow.
 
-    Writes a launcher. cargo runs it with the option --cargo-plugin alone; the launcher passes that on itself,
-    with the registry's URL. Raises AuthError or OSError.
+    Writes a launcher. It ignores its arguments, since cargo passes --cargo-plugin alone, and has that option
+    and the registry's URL written into it. Raises AuthError or OSError.
     """
     import shlex  # here, since getting a token needs none
 
@@ -1063,8 +1064,8 @@ def stop_on_signals(cancelled: str) -> None:
 
     def stop(number: int, _: object) -> None:
         ignore_signals()
-        # Python drops an exception that is raised in a finalizer. If it drops this one, the alarm kills the
-        # process a second later; if it arrives, `run` ignores the alarm, too.
+        # Python drops an exception that is raised in a finalizer. In case it drops Stopped, an alarm is left
+        # that kills the process in a second. If `run` catches Stopped, it calls ignore_signals once more.
         if sys.platform != "win32":
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.setitimer(signal.ITIMER_REAL, 1)
@@ -1102,7 +1103,7 @@ def run(arguments: list[str]) -> int:
     if sys.platform != "win32" and name != "publishers":
         signal.setitimer(signal.ITIMER_REAL, COMMAND_SECONDS)
     failure: BaseException | None = None
-    try:  # a signal can also come when the command has just ended, or failed
+    try:  # for a signal that comes after the command, until ignore_signals has taken effect
         try:
             stop_on_signals(cancelled)
             command()
@@ -1384,7 +1385,8 @@ def cycles_among(crates: list[Crate]) -> dict[str, list[str]]:
     cycles: dict[str, list[str]] = {crate.name: [] for crate in crates}
     for crate in crates:
         for name, is_dev in crate.needs.items() if crate.name in graph else ():
-            # A normal dependency closes a cycle of normal ones only: in any other, one for tests can be cut.
+            # A normal dependency is reported for a cycle of normal ones alone. Any other cycle is reported at
+            # its dev-dependencies, which can be cut.
             path = shortest_path(name, crate.name, graph if is_dev else built)
             cycle = " -> ".join([crate.name, *path])
             flaw = f"dependency {name}: one must do without the other in the cycle {cycle}"
