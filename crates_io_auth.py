@@ -310,6 +310,7 @@ def send(
             # Not max_bytes alone: Python 3.8 and 3.9 allocate all that is asked for.
             limit = max_bytes if announced is None else min(announced, max_bytes)
             content = response.read(limit + 1)  # one byte more, to see whether there is more
+            # Less came than announced, or there is more than may be read.
             if response.length or len(content) > limit:
                 raise TransientError(host, "the response is cut off or too long")
             return Response(host, response.status, response.headers, content)
@@ -1065,7 +1066,7 @@ def stop_on_signals(cancelled: str) -> None:
     def stop(number: int, _: object) -> None:
         ignore_signals()
         # Python drops an exception that is raised in a finalizer. In case it drops Stopped, an alarm is left
-        # that kills the process in a second. If `run` catches Stopped, it calls ignore_signals once more.
+        # that kills the process in a second. If `run` catches Stopped, ignore_signals makes it harmless.
         if sys.platform != "win32":
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.setitimer(signal.ITIMER_REAL, 1)
@@ -1103,7 +1104,7 @@ def run(arguments: list[str]) -> int:
     if sys.platform != "win32" and name != "publishers":
         signal.setitimer(signal.ITIMER_REAL, COMMAND_SECONDS)
     failure: BaseException | None = None
-    try:  # for a signal that comes after the command, until ignore_signals has taken effect
+    try:  # Stopped is no Exception. It ends up in this try, also if the signal comes after the command
         try:
             stop_on_signals(cancelled)
             command()
@@ -1112,7 +1113,7 @@ def run(arguments: list[str]) -> int:
         ignore_signals()
     except Stopped as error:
         ignore_signals()
-        failure = failure or error
+        failure = failure or error  # what failed before the signal is told
     if failure is None:
         return 0
     message = explain(failure)
@@ -1197,12 +1198,12 @@ def check(options: argparse.Namespace) -> None:
     # An input of the action has all names in one text.
     chosen, excluded = " ".join(options.package).split(), " ".join(options.exclude).split()
     crates = choose(members, cargo_registry, chosen, excluded)
-    # Not to be published here, but needed by what is: it must be on the registry already. A member that has
-    # another registry in `publish` is passed over, since the dependency can name that.
+    # Not to be published here, but needed by what is: it must be on the registry already.
     needed = {name for crate in crates for name in crate.needs} - {crate.name for crate in crates}
     outside = [
         member
         for member in members
+        # With another registry in `publish` it doesn't count: the dependency can name that registry.
         if member.name in needed and (member.is_private or member.may_go_to(cargo_registry))
     ]
     index_error = None
@@ -1211,8 +1212,9 @@ def check(options: argparse.Namespace) -> None:
     except AuthError as error:  # raised below, after all that can be told without the index
         index_error = error
     unpublished = [crate for crate in crates if crate.state != PUBLISHED]
+    # What only published crates need doesn't matter any more.
     outside = [member for member in outside if any(member.name in crate.needs for crate in unpublished)]
-    new = [crate.name for crate in unpublished if crate.entries == []]
+    new = [crate.name for crate in unpublished if crate.state == NEW]
     find_flaws(unpublished, {member.name for member in outside if member.state == NEW})
     for crate in unpublished:
         if crate.flaws:
@@ -1349,7 +1351,8 @@ def metadata_flaws(crate: Crate) -> Iterator[str]:
             yield f"keywords: `{one_line(keyword)}` is refused, {rule}"
     if len(package["categories"]) > 5:
         yield f"categories: {len(package['categories'])} are too many, keep at most 5"
-    # Not counting the implicit features of optional dependencies. crates.io allows more to some crates.
+    # Not counting the implicit features of optional dependencies. crates.io allows more to some crates: at
+    # least as many as a published version has.
     features = [name for name, value in package["features"].items() if value != [f"dep:{name}"]]
     most = 300
     for entry in crate.entries or []:
@@ -1377,7 +1380,7 @@ def cycles_among(crates: list[Crate]) -> dict[str, list[str]]:
     (https://github.com/rust-lang/cargo/issues/4242).
     """
     graph = {crate.name: set(crate.needs) for crate in crates}
-    built = {crate.name: {name for name, is_dev in crate.needs.items() if not is_dev} for crate in crates}
+    normal = {crate.name: {name for name, is_dev in crate.needs.items() if not is_dev} for crate in crates}
     # Take out what depends on nothing that is left, as cargo publishes it. What remains leads to a cycle.
     while free := [name for name, needs in graph.items() if not needs & graph.keys()]:
         for name in free:
@@ -1385,9 +1388,9 @@ def cycles_among(crates: list[Crate]) -> dict[str, list[str]]:
     cycles: dict[str, list[str]] = {crate.name: [] for crate in crates}
     for crate in crates:
         for name, is_dev in crate.needs.items() if crate.name in graph else ():
-            # A normal dependency is reported for a cycle of normal ones alone. Any other cycle is reported at
+            # Of a normal dependency, only a cycle of normal ones is reported. Any other cycle is reported of
             # its dev-dependencies, which can be cut.
-            path = shortest_path(name, crate.name, graph if is_dev else built)
+            path = shortest_path(name, crate.name, graph if is_dev else normal)
             cycle = " -> ".join([crate.name, *path])
             flaw = f"dependency {name}: one must do without the other in the cycle {cycle}"
             if is_dev:
