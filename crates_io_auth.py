@@ -883,7 +883,7 @@ def cargo_plugin(url: str | None) -> None:
 
     https://doc.rust-lang.org/cargo/reference/credential-provider-protocol.html
     """
-    print('{"v":[1]}')
+    print('{"v":[1]}')  # cargo waits for this line, which `run` has made stdout send at once
     line = sys.stdin.buffer.readline(RESPONSE_BYTES)
     try:
         response = respond_to_cargo(line, registry_url(url))
@@ -1104,7 +1104,7 @@ def run(arguments: list[str]) -> int:
     if sys.platform != "win32" and name != "publishers":
         signal.setitimer(signal.ITIMER_REAL, COMMAND_SECONDS)
     failure: BaseException | None = None
-    try:  # Stopped is no Exception. It ends up in this try, also if the signal comes after the command
+    try:  # Stopped is no Exception: it ends up in this try, even if the signal comes after the command
         try:
             stop_on_signals(cancelled)
             command()
@@ -1219,7 +1219,7 @@ def check(options: argparse.Namespace) -> None:
     for crate in unpublished:
         if crate.flaws:
             manifest = crate.package["manifest_path"]
-            with contextlib.suppress(ValueError):  # from one of Windows' drives to another
+            with contextlib.suppress(ValueError):  # there is none between two drives of Windows
                 manifest = os.path.relpath(manifest)
             cure = f"Correct {one_line(manifest)}, commit, and push a new tag:"
             message = f"{crate.name} can't be published as it is. {cure}"
@@ -1351,7 +1351,7 @@ def metadata_flaws(crate: Crate) -> Iterator[str]:
             yield f"keywords: `{one_line(keyword)}` is refused, {rule}"
     if len(package["categories"]) > 5:
         yield f"categories: {len(package['categories'])} are too many, keep at most 5"
-    # Not counting the implicit features of optional dependencies. crates.io allows more to some crates: at
+    # Not counting the implicit features of optional dependencies. crates.io allows some crates more: at
     # least as many as a published version has.
     features = [name for name, value in package["features"].items() if value != [f"dep:{name}"]]
     most = 300
@@ -1388,8 +1388,8 @@ def cycles_among(crates: list[Crate]) -> dict[str, list[str]]:
     cycles: dict[str, list[str]] = {crate.name: [] for crate in crates}
     for crate in crates:
         for name, is_dev in crate.needs.items() if crate.name in graph else ():
-            # Of a normal dependency, only a cycle of normal ones is reported. Any other cycle is reported of
-            # its dev-dependencies, which can be cut.
+            # A normal dependency is reported only if its whole cycle is normal. In any other cycle, the
+            # dev-dependencies are reported, which can be cut.
             path = shortest_path(name, crate.name, graph if is_dev else normal)
             cycle = " -> ".join([crate.name, *path])
             flaw = f"dependency {name}: one must do without the other in the cycle {cycle}"
