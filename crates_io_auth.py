@@ -117,13 +117,9 @@ class TransientError(AuthError):
         self.retry_after = retry_after
 
 
-class Stopped(BaseException):
-    """A signal has stopped the command: it was cancelled, or took too long."""
-
-
-def explain(error: BaseException) -> str:
+def explain(error: Exception) -> str:
     """Return what to tell the user about any exception. Python's own traceback could show a secret."""
-    if isinstance(error, (AuthError, Stopped)):
+    if isinstance(error, AuthError):
         return str(error)
     if isinstance(error, OSError):
         return f"The environment of this step isn't usable: {one_line(error)}\nFix it and run this again."
@@ -1053,37 +1049,38 @@ def parse_arguments(arguments: list[str]) -> tuple[str, Callable[[], None]]:
     return options.command, lambda: options.run(options)
 
 
-SIGNALS = [
-    getattr(signal, name)
-    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK", "SIGALRM")
-    if hasattr(signal, name)
-]
+def report_failure(ci: CI, command: str, message: str) -> None:
+    """Show why a command failed."""
+    # Only a warning from `post`: the release is out already, and its tokens expire by themselves.
+    ci.annotate("warning" if command == "post" else "error", message)
+    if command != "post":
+        # In an indented block of code nothing is a link or HTML, and no indented line can end it.
+        ci.summarize("### crates-io-auth\n\n    " + message.replace("\n", "\n    ") + "\n\n")
 
 
-def stop_on_signals(cancelled: str) -> None:
-    """Make signals raise Stopped, with the message `cancelled`, or with that of the alarm."""
+def end_on_signals(ci: CI, command: str) -> None:
+    """Make a signal end the process with a message, and set the alarm for the time of the whole command."""
+    cancelled = "Cancelled."
+    if command not in ("check", "publishers"):
+        cancelled += " This job's access tokens stay in its record until `post` revokes them."
+    took_too_long = (
+        f"Stopped after {COMMAND_SECONDS} seconds: a server or cargo took too long. Run this again."
+    )
 
-    def stop(number: int, _: object) -> None:
-        ignore_signals()
-        # Python drops an exception that is raised in a finalizer. In case it drops Stopped, an alarm is left
-        # that kills the process in a second. If `run` catches Stopped, ignore_signals makes it harmless.
-        if sys.platform != "win32":
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.setitimer(signal.ITIMER_REAL, 1)
-        took_too_long = (
-            f"Stopped after {COMMAND_SECONDS} seconds: a server or cargo took too long. Run this again."
-        )
-        raise Stopped(took_too_long if signal.Signals(number).name == "SIGALRM" else cancelled)
+    def end(number: int, _: object) -> None:
+        try:
+            is_alarm = signal.Signals(number).name == "SIGALRM"
+            report_failure(ci, command, took_too_long if is_alarm else cancelled)
+        finally:  # print raises RuntimeError if the signal interrupts another one
+            os._exit(1)  # raises nothing, which other code could catch or drop, and waits for no thread
 
-    for number in SIGNALS:
-        signal.signal(number, stop)
-
-
-def ignore_signals() -> None:
-    """Ignore signals from now on, so that none interrupts the message about why the command ends."""
-    for number in SIGNALS:
-        # Not SIG_IGN: Python would print a traceback for one that is already pending.
-        signal.signal(number, lambda *_: None)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK", "SIGALRM"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), end)
+    # Windows has no alarm: there, the job's own time limit ends a response that trickles in. And `publishers`
+    # takes as long as its crates take.
+    if sys.platform != "win32" and command != "publishers":
+        signal.setitimer(signal.ITIMER_REAL, COMMAND_SECONDS)
 
 
 def run(arguments: list[str]) -> int:
@@ -1096,33 +1093,13 @@ def run(arguments: list[str]) -> int:
         sys.stderr = io.StringIO()
     name, command = parse_arguments(arguments)
     ci = CI() if name == "cargo-plugin" else detect_ci()  # no workflow commands in cargo's output
-    cancelled = "Cancelled."
-    if name not in ("check", "publishers"):
-        cancelled += " This job's access tokens stay in its record until `post` revokes them."
-    # Windows has no alarm: there, the job's own time limit ends a response that trickles in. And `publishers`
-    # takes as long as its crates take.
-    if sys.platform != "win32" and name != "publishers":
-        signal.setitimer(signal.ITIMER_REAL, COMMAND_SECONDS)
-    failure: BaseException | None = None
-    try:  # Stopped is no Exception: it ends up in this try, even if the signal comes after the command
-        try:
-            stop_on_signals(cancelled)
-            command()
-        except Exception as error:
-            failure = error
-        ignore_signals()
-    except Stopped as error:
-        ignore_signals()
-        failure = failure or error  # what failed before the signal is told
-    if failure is None:
-        return 0
-    message = explain(failure)
-    # Only a warning from `post`: the release is out already, and its tokens expire by themselves.
-    ci.annotate("warning" if name == "post" else "error", message)
-    if name != "post":
-        # In an indented block of code nothing is a link or HTML, and no indented line can end it.
-        ci.summarize("### crates-io-auth\n\n    " + message.replace("\n", "\n    ") + "\n\n")
-    return 1
+    end_on_signals(ci, name)
+    try:
+        command()
+    except Exception as error:
+        report_failure(ci, name, explain(error))
+        return 1
+    return 0
 
 
 # The command check
@@ -1759,5 +1736,5 @@ def publisher_error(response: Response) -> AuthError:
 
 
 if __name__ == "__main__":
-    # Not sys.exit, which waits for the threads of a `check` that was stopped.
+    # Not sys.exit: all is written, and tearing the interpreter down would take 10 ms.
     os._exit(run(sys.argv[1:]))

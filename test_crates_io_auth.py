@@ -2273,25 +2273,21 @@ def test_cancelled_by_two_signals_between_two_attempts_it_ends_at_once(world: Wo
 
 
 @on_linux
-def test_cancelled_while_it_writes_to_the_log_it_says_so_once_and_post_revokes_it(world: World) -> None:
+def test_cancelled_while_nobody_reads_the_log_it_ends_at_once_and_post_revokes_it(world: World) -> None:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
-    size = os.write(writer, bytes(1024 * 1024))  # as much as the pipe takes
+    os.write(writer, bytes(1024 * 1024))  # as much as the pipe takes
     os.set_blocking(writer, True)
     env = world.on_gitlab()
     process = world.start(env=env, stderr=writer)
     stat_file = Path(f"/proc/{process.popen.pid}/stat")
     wait_until(world.recorded)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        wait_until(lambda: ") S " in stat_file.read_text())  # it waits for the log to take a line
-        process.popen.send_signal(number)
-    os.read(reader, size)
+    wait_until(lambda: ") S " in stat_file.read_text())  # it waits for the log to take a line
+    process.popen.terminate()
     result = process.finish(seconds=2)
-    log = os.read(reader, size).decode()
     os.close(reader)
     os.close(writer)
     assert (result.status, result.stdout) == (1, "")
-    assert re.findall("error: .*\n", log) == [f"error: {CANCELLED}"]
     assert [request.method for request in world.registry.requests] == ["POST"]
     assert world.run("post", env=env).status == 0
     assert not world.registry.alive()
@@ -2312,44 +2308,9 @@ def test_post_cancelled_keeps_what_it_has_not_revoked(world: World) -> None:
     assert not world.registry.alive()
 
 
-# Ten processes, one after the other. The Nth one is cancelled at the Nth line after `main` has failed.
-CANCEL_LATE = """\
-import signal
-for lines_left in range(1, 11):
-    if os.fork() == 0:
-        break
-    os.wait()
-else:
-    os._exit(0)
-failed = False
-def trace(frame, event, argument):
-    global failed, lines_left
-    if event == "return" and frame.f_code is script.main.__code__:
-        failed = True
-    elif event == "line" and failed and frame.f_code.co_filename == script.__file__:
-        lines_left -= 1
-        if lines_left == 0:
-            os.kill(os.getpid(), signal.SIGTERM)
-    return trace
-sys.settrace(trace)
-"""
-
-
-@on_posix
-def test_cancelled_at_any_line_after_a_failure_it_tells_the_failure_or_the_cancellation(world: World) -> None:
-    world.registry.refusal = "no"
-    result = world.run(env=world.on_gitlab(), prelude=CANCEL_LATE)
-    refused = "crates-io-auth: error: 127.0.0.1 refused the identity token: HTTP 400: no\n"
-    assert result.stderr.count(refused) + result.stderr.count(CANCELLED) == 10
-    assert refused in result.stderr
-    assert CANCELLED in result.stderr
-    assert result.stderr.replace(refused, "").replace(f"crates-io-auth: error: {CANCELLED}", "") == ""
-
-
 # Python drops an exception in a finalizer, and only reports it.
 CANCEL_IN_FINALIZER = """\
 import signal
-sys.unraisablehook = print
 class Finalizer:
     def __del__(self):
         os.kill(os.getpid(), signal.SIGTERM)
@@ -2363,12 +2324,11 @@ script.http.client.HTTPConnection.connect = connect_after_signal
 
 
 @on_posix
-def test_cancelled_where_python_drops_the_exception_it_ends_all_the_same(world: World) -> None:
+def test_cancelled_where_python_drops_exceptions_it_ends_all_the_same(world: World) -> None:
     world.registry.faults = [never_respond]
     result = world.run(env=world.on_gitlab(), prelude=CANCEL_IN_FINALIZER)
-    assert "Stopped" in result.stdout
-    assert "cancelled" not in result.stdout
-    assert result.status == -signal.SIGALRM
+    assert (result.status, result.stdout) == (1, "")
+    assert result.stderr == f"crates-io-auth: error: {CANCELLED}"
 
 
 # Forks until a fork ends by itself. The Nth one is killed before the Nth line of the script that it runs
@@ -4321,6 +4281,10 @@ def test_the_gitlab_job_of_the_recipes_publishes_what_is_left_when_it_is_run_aga
     assert "Nothing to publish: all 2 versions are on local." in run_job("3").stderr
 
 
+# Where the calls that show a message have it.
+MESSAGE_ARGUMENTS = {"AuthError": 0, "__init__": 0, "annotate": 1, "report_failure": 2}
+
+
 def messages_of_the_script() -> Iterator[str]:
     """Return the first line of each error and warning in the script, with `…` for what changes."""
     nodes = list(ast.walk(ast.parse(SCRIPT.read_text(encoding="utf-8"))))
@@ -4331,8 +4295,8 @@ def messages_of_the_script() -> Iterator[str]:
             assigned.setdefault(node.targets[0].id, []).append(node.value)
         elif isinstance(node, ast.Call):
             name = getattr(node.func, "id", getattr(node.func, "attr", ""))
-            if name in ("AuthError", "Stopped", "annotate", "__init__") and node.args:
-                messages.append(node.args[1 if name == "annotate" else 0])
+            if name in MESSAGE_ARGUMENTS and node.args:
+                messages.append(node.args[MESSAGE_ARGUMENTS[name]])
         elif isinstance(node, ast.FunctionDef) and node.name == "explain":
             messages += [each.value for each in ast.walk(node) if isinstance(each, ast.Return) and each.value]
     while messages:
