@@ -302,13 +302,13 @@ def send(
     try:
         request = urllib.request.Request(url, data, headers, method=method)
         with url_opener().open(request, timeout=seconds) as response:
-            announced = response.length  # None without a Content-Length; `read` counts response.length down
-            # Not max_bytes alone: Python 3.8 and 3.9 allocate all that is asked for.
-            limit = max_bytes if announced is None else min(announced, max_bytes)
-            content = response.read(limit + 1)  # one byte more, to see whether there is more
-            # Less came than announced, or there is more than may be read.
-            if response.length or len(content) > limit:
-                raise TransientError(host, "the response is cut off or too long")
+            content = b""
+            while piece := response.read(64 * 1024):
+                content += piece
+                if len(content) > max_bytes:
+                    raise TransientError(host, "the response is too long")
+            if response.length:  # the part of Content-Length that did not come
+                raise TransientError(host, "the response is cut off")
             return Response(host, response.status, response.headers, content)
     except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
