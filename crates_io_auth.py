@@ -1002,11 +1002,11 @@ def parse_arguments(arguments: list[str]) -> tuple[str, Callable[[], None]]:
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", metavar="command", required=True)
-    of_url = argparse.ArgumentParser(add_help=False)
-    of_url.add_argument("--url", help="the URL of the registry (default: https://crates.io)")
-    of_workspace = argparse.ArgumentParser(add_help=False)
-    of_workspace.add_argument("--manifest-path", help="the path of the workspace's Cargo.toml")
-    of_workspace.add_argument("--registry", default="crates-io", help="cargo's name for the registry")
+    url_options = argparse.ArgumentParser(add_help=False)
+    url_options.add_argument("--url", help="the URL of the registry (default: https://crates.io)")
+    workspace_options = argparse.ArgumentParser(add_help=False)
+    workspace_options.add_argument("--manifest-path", help="the path of the workspace's Cargo.toml")
+    workspace_options.add_argument("--registry", default="crates-io", help="cargo's name for the registry")
 
     def add_command(
         name: str, description: str, run: Callable[[Any], None], *parents: argparse.ArgumentParser
@@ -1021,10 +1021,12 @@ def parse_arguments(arguments: list[str]) -> tuple[str, Callable[[], None]]:
         "main",
         "get an access token and hand it over (the default)",
         lambda options: main(options.url),
-        of_url,
+        url_options,
     )
     add_command("post", "revoke the access tokens of this job", lambda _: post())
-    command = add_command("check", "show which crates of a workspace can be published", check, of_workspace)
+    command = add_command(
+        "check", "show which crates of a workspace can be published", check, workspace_options
+    )
     command.add_argument(
         "-p", "--package", metavar="NAME", action="append", default=[], help="only these crates"
     )
@@ -1032,14 +1034,18 @@ def parse_arguments(arguments: list[str]) -> tuple[str, Callable[[], None]]:
         "--exclude", metavar="NAME", action="append", default=[], help="all but these crates"
     )
     command = add_command(
-        "publishers", "show, or add, the trusted publishers of a workspace", publishers, of_workspace, of_url
+        "publishers",
+        "show, or add, the trusted publishers of a workspace",
+        publishers,
+        workspace_options,
+        url_options,
     )
     command.add_argument("--add", action="store_true", help="add those that are missing")
     command.add_argument("--repository", metavar="OWNER/NAME", help="default: that of the remote origin")
     command.add_argument("--workflow", metavar="FILE", help="the name of the workflow file")
     command.add_argument("--environment", metavar="NAME", help="default: none")
     command.add_argument("--gitlab", action="store_true", help="the project is on gitlab.com")
-    command = commands.add_parser("cargo-plugin", parents=[of_url])  # not listed: for cargo alone
+    command = commands.add_parser("cargo-plugin", parents=[url_options])  # not listed: for cargo alone
     command.set_defaults(run=lambda options: cargo_plugin(options.url))
     if arguments[0] == "--cargo-plugin":
         arguments = ["cargo-plugin", *arguments[1:]]
