@@ -1113,8 +1113,6 @@ def run(arguments: list[str]) -> int:
 INDEX_BYTES = 16 * RESPONSE_BYTES  # an index has all versions in one file, and web-sys's is larger than 1 MiB
 INDEX_REQUESTS = 32  # in parallel
 
-PUBLISHED, TO_PUBLISH, TO_CORRECT, NEW, UNKNOWN = "published", "to publish", "to correct", "new", "unknown"
-
 NOT_CHECKED = """\
 Not checked: whether each crate has a trusted publisher that matches this job. A crate without one stops the
 release with "access token is not valid for crate". Add it then in the settings of the crate, and run the job
@@ -1132,22 +1130,34 @@ class Crate:
         self.name: str = package["name"]
         self.version: str = package["version"]
         self.package = package  # as `cargo metadata` describes it
-        self.needs = needs  # the members that it depends on when published, and whether for its tests alone
+        self.needs = needs  # the members that it depends on when published: True for its tests alone
         self.entries: list[Any] | None = None  # what the index says of each version; None if not known
-        self.problem = ""  # why it is not known
+        self.problem = ""  # why it is not known whether it can be published
         self.flaws: list[str] = []  # what must be corrected before it can be published
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the registry has no version of the crate."""
+        return self.entries == []
+
+    @property
+    def is_published(self) -> bool:
+        """Whether the registry has this version, perhaps yanked.
+
+        It has no two versions that differ in build metadata only.
+        """
+        versions = [entry["vers"].partition("+")[0] for entry in self.entries or []]
+        return self.version.partition("+")[0] in versions
 
     @property
     def state(self) -> str:
         if self.flaws:
-            return TO_CORRECT
-        if self.entries is None:
-            return UNKNOWN
-        if not self.entries:
-            return NEW
-        # The registry has no two versions that differ in build metadata only. A yanked one is there, too.
-        versions = [entry["vers"].partition("+")[0] for entry in self.entries]
-        return PUBLISHED if self.version.partition("+")[0] in versions else TO_PUBLISH
+            return "to correct"
+        if self.problem:
+            return "unknown"
+        if self.is_new:
+            return "new"
+        return "published" if self.is_published else "to publish"
 
     def may_go_to(self, cargo_registry: str) -> bool:
         """Whether `publish` in Cargo.toml allows a registry."""
@@ -1181,38 +1191,20 @@ def check(options: argparse.Namespace) -> None:
     # An input of the action has all names in one text.
     chosen, excluded = " ".join(options.package).split(), " ".join(options.exclude).split()
     crates = choose(members, cargo_registry, chosen, excluded)
-    # Not to be published here, but needed by what is: it must be on the registry already.
-    needed = {name for crate in crates for name in crate.needs} - {crate.name for crate in crates}
-    outside = [
-        member
-        for member in members
-        # With another registry in `publish` it doesn't count: the dependency can name that registry.
-        if member.name in needed and (member.is_private or member.may_go_to(cargo_registry))
-    ]
-    index_error = None
+    outside = needed_outside(crates, members, cargo_registry)
     try:
         registry = read_index(index_url(cargo_registry), [*crates, *outside], deadline)
-    except AuthError as error:  # raised below, after all that can be told without the index
-        index_error = error
-    unpublished = [crate for crate in crates if crate.state != PUBLISHED]
-    # What only published crates need doesn't matter any more.
-    outside = [member for member in outside if any(member.name in crate.needs for crate in unpublished)]
-    new = [crate.name for crate in unpublished if crate.state == NEW]
-    find_flaws(unpublished, {member.name for member in outside if member.state == NEW})
-    for crate in unpublished:
-        if crate.flaws:
-            manifest = crate.package["manifest_path"]
-            with contextlib.suppress(ValueError):  # there is none between two drives of Windows
-                manifest = os.path.relpath(manifest)
-            cure = f"Correct {one_line(manifest)}, commit, and push a new tag:"
-            message = f"{crate.name} can't be published as it is. {cure}"
-            ci.annotate("error", "\n  ".join([message, *crate.flaws]))
-    if index_error:
-        raise index_error
-
+    finally:  # most of what must be corrected shows without the index
+        unpublished = [crate for crate in crates if not crate.is_published]
+        find_flaws(unpublished, outside)
+        for crate in unpublished:
+            if crate.flaws:
+                cure = f"Correct {one_line(crate.package['manifest_path'])}, commit, and push a new tag:"
+                message = f"{crate.name} can't be published as it is. {cure}"
+                ci.annotate("error", "\n  ".join([message, *crate.flaws]))
     # cargo leaves out the private ones by itself.
-    others = [member.name for member in members if member not in unpublished and not member.is_private]
-    exclude = " ".join(f"--exclude {name}" for name in others)
+    left_out = [member for member in members if member not in unpublished and not member.is_private]
+    exclude = " ".join(f"--exclude {member.name}" for member in left_out)
     command = publish_command(exclude, cargo_registry, options.manifest_path)
     ci.set_output("exclude", exclude)
     ci.set_output("publish", "true" if unpublished else "false")
@@ -1220,24 +1212,24 @@ def check(options: argparse.Namespace) -> None:
     width = max((len(crate.name) for crate in crates), default=0)
     for crate in crates:
         print(printable(f"{crate.name:{width}}  {crate.version:12}  {crate.state}"))
+    new = [crate.name for crate in unpublished if crate.is_new]
     if new:
         ci.annotate("error", about_new_crates(new, unpublished, registry, command, deadline))
     problems = [
         f"{crate.name} {crate.version}: {crate.problem or crate.state}"
-        for crate in [*unpublished, *outside]
-        if crate.problem or (crate in unpublished and crate.state != TO_PUBLISH)
+        for crate in unpublished
+        if crate.flaws or crate.problem or crate.is_new
     ]
     if problems:
         raise AuthError("Stopped before any upload", AFTER_A_STOP, problems)
+    registry_name = "crates.io" if cargo_registry == "crates-io" else one_line(cargo_registry)
     if unpublished:
         print(f"\n{NOT_CHECKED}\n\nTo publish what is left:\n  {command}")
+    elif crates:
+        all_there = f"all {len(crates)} versions are on {registry_name}. If you meant to release, bump them."
+        ci.annotate("warning", f"Nothing to publish: {all_there}")
     else:
-        name = "crates.io" if cargo_registry == "crates-io" else one_line(cargo_registry)
-        there = f"all {len(crates)} versions are on {name}. If you meant to release, bump them."
-        ci.annotate(
-            "warning",
-            f"Nothing to publish: {there if crates else f'no crate that is chosen here may go to {name}.'}",
-        )
+        ci.annotate("warning", f"Nothing to publish: no crate that is chosen here may go to {registry_name}.")
 
 
 def run_program(*command: str) -> Any:
@@ -1299,20 +1291,33 @@ def choose(members: list[Crate], cargo_registry: str, chosen: list[str], exclude
     ]
 
 
-def find_flaws(crates: list[Crate], missing: set[str]) -> None:
-    """Find out what has to be corrected in the manifest of each crate before it can be published.
+def needed_outside(crates: list[Crate], members: list[Crate], cargo_registry: str) -> list[Crate]:
+    """Return the members that some of the crates need, and that must be on the registry already.
 
-    `missing` are the members that the registry doesn't have, and that are not to be published either.
+    A member that may go to another registry alone is none of them: the dependency can name that registry.
     """
-    absent = "it is not on the registry, and has `publish = false` or is left out here"
-    cycles = cycles_among(crates)
+    needed = {name for crate in crates for name in crate.needs} - {crate.name for crate in crates}
+    return [
+        member
+        for member in members
+        if member.name in needed and (member.is_private or member.may_go_to(cargo_registry))
+    ]
+
+
+def find_flaws(crates: list[Crate], outside: list[Crate]) -> None:
+    """Find out what must be corrected in the manifest of each crate before it can be published.
+
+    `outside` are the other members that must be on the registry already.
+    """
+    graph = {crate.name: set(crate.needs) for crate in crates}
     for crate in crates:
-        flaws = [
-            *metadata_flaws(crate),
-            *dependency_flaws(crate.package["dependencies"]),
-            *(f"dependency {name}: {absent}" for name in crate.needs if name in missing),
-            *cycles[crate.name],
-        ]
+        flaws = [*metadata_flaws(crate), *dependency_flaws(crate), *cycle_flaws(crate, graph)]
+        for member in outside:
+            if member.name in crate.needs and member.is_new:
+                absent = "it is not on the registry, and has `publish = false` or is left out here"
+                flaws.append(f"dependency {member.name}: {absent}")
+            elif member.name in crate.needs and member.problem and not crate.problem:
+                crate.problem = f"dependency {member.name}: {member.problem}"
         crate.flaws = list(dict.fromkeys(flaws))
 
 
@@ -1334,20 +1339,25 @@ def metadata_flaws(crate: Crate) -> Iterator[str]:
             yield f"keywords: `{one_line(keyword)}` is refused, {rule}"
     if len(package["categories"]) > 5:
         yield f"categories: {len(package['categories'])} are too many, keep at most 5"
-    # Not counting the implicit features of optional dependencies. crates.io allows some crates more: at
-    # least as many as a published version has.
+    # Not counting the implicit features of optional dependencies.
     features = [name for name, value in package["features"].items() if value != [f"dep:{name}"]]
-    most = 300
-    for entry in crate.entries or []:
-        maps = [entry.get("features"), entry.get("features2")]
-        most = max(most, sum(len(each) for each in maps if isinstance(each, dict)))
-    if len(features) > most:
+    # crates.io allows some crates more: at least as many as a published version has.
+    if len(features) > max(300, most_features(crate.entries or [])):
         yield f"features: {len(features)} are too many, keep at most 300 or ask crates.io for more"
 
 
-def dependency_flaws(dependencies: list[dict[str, Any]]) -> Iterator[str]:
-    """Return what crates.io or cargo refuses about the versions of dependencies."""
-    for dependency in dependencies:
+def most_features(entries: list[Any]) -> int:
+    """Return how many features that version has which has the most of them in the index."""
+    most = 0
+    for entry in entries:
+        maps = [entry.get("features"), entry.get("features2")]
+        most = max(most, sum(len(each) for each in maps if isinstance(each, dict)))
+    return most
+
+
+def dependency_flaws(crate: Crate) -> Iterator[str]:
+    """Return what crates.io or cargo refuses about the versions of a crate's dependencies."""
+    for dependency in crate.package["dependencies"]:
         name = one_line(dependency["rename"] or dependency["name"])
         is_local = dependency.get("path") or str(dependency["source"]).startswith("git+")
         if dependency["req"] == "*" and not is_local:
@@ -1356,31 +1366,17 @@ def dependency_flaws(dependencies: list[dict[str, Any]]) -> Iterator[str]:
             yield f'dependency {name}: write `version = "…"`, not `*`, beside its path or its git repository'
 
 
-def cycles_among(crates: list[Crate]) -> dict[str, list[str]]:
-    """Return, for each crate, the cycles that its dependencies close, and how to break them.
+def cycle_flaws(crate: Crate, graph: dict[str, set[str]]) -> Iterator[str]:
+    """Return the cycles that the dev-dependencies of a crate close in the graph of what each crate needs.
 
-    cargo can't publish crates that depend on each other, not even if only their tests do
-    (https://github.com/rust-lang/cargo/issues/4242).
+    cargo can't publish crates that depend on each other, even if only their tests do
+    (https://github.com/rust-lang/cargo/issues/4242). A cycle without a dev-dependency it doesn't even build.
     """
-    graph = {crate.name: set(crate.needs) for crate in crates}
-    normal = {crate.name: {name for name, is_dev in crate.needs.items() if not is_dev} for crate in crates}
-    # Take out what depends on nothing that is left, as cargo publishes it. What remains leads to a cycle.
-    while free := [name for name, needs in graph.items() if not needs & graph.keys()]:
-        for name in free:
-            del graph[name]
-    cycles: dict[str, list[str]] = {crate.name: [] for crate in crates}
-    for crate in crates:
-        for name, is_dev in crate.needs.items() if crate.name in graph else ():
-            # A normal dependency is reported only if its whole cycle is normal. In any other cycle, the
-            # dev-dependencies are reported, which can be cut.
-            path = shortest_path(name, crate.name, graph if is_dev else normal)
+    for name, is_dev in crate.needs.items():
+        path = shortest_path(name, crate.name, graph) if is_dev else []
+        if path:
             cycle = " -> ".join([crate.name, *path])
-            flaw = f"dependency {name}: one must do without the other in the cycle {cycle}"
-            if is_dev:
-                flaw = f"dev-dependency {name}: remove its version, which closes the cycle {cycle}"
-            if path:
-                cycles[crate.name].append(flaw)
-    return cycles
+            yield f"dev-dependency {name}: remove its version, which closes the cycle {cycle}"
 
 
 def shortest_path(start: str, goal: str, graph: dict[str, set[str]]) -> list[str]:
