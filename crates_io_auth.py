@@ -1563,8 +1563,8 @@ def publishers(options: argparse.Namespace) -> None:
     members = workspace_members(options.manifest_path)
     crates = [crate.name for crate in choose(members, options.registry, [], [])]
     print(printable(f"The trusted publisher {wanted}, for {len(crates)} crates on {registry}:\n"))
-    states = {}
-    missing, refused = [], []
+    states = {}  # what the table says of each crate
+    missing, failed = [], []
     for name in crates:
         try:
             matches, states[name] = compare(api.publishers_of(name), wanted)
@@ -1572,7 +1572,7 @@ def publishers(options: argparse.Namespace) -> None:
                 missing.append(name)
         except AuthError as error:
             states[name] = error.message
-            refused.append(name)
+            failed.append(name)
         show(name, crates, states)
     if options.add and missing:
         confirm(len(missing))
@@ -1582,19 +1582,20 @@ def publishers(options: argparse.Namespace) -> None:
                 states[name] = "added"
             except AuthError as error:
                 states[name] = error.message
-                refused.append(name)
+                failed.append(name)
             show(name, crates, states)
-        missing = []
         print()
         for name in crates:
             show(name, crates, states)
     say(f"When you are done, revoke the token: {registry}/settings/tokens")
-    if missing or refused:
-        lacking = (
-            f"{len(missing + refused)} of {len(crates)} crates don't have the trusted publisher {wanted}"
+    lacking = failed if options.add else missing + failed
+    if lacking:
+        message = f"{len(lacking)} of {len(crates)} crates don't have the trusted publisher {wanted}"
+        is_addable = missing and not options.add
+        raise AuthError(
+            message,
+            "Run this again with --add." if is_addable else "Correct what is refused, and run this again.",
         )
-        hint = "Run this again with --add." if missing else "Correct what is refused, and run this again."
-        raise AuthError(lacking, hint)
 
 
 def wanted_publisher(options: argparse.Namespace) -> Publisher:
