@@ -4,12 +4,13 @@
 This is crates.io's trusted publishing (https://crates.io/docs/trusted-publishing). The CI system issues an
 *identity token* (an OIDC JWT), which says which repository and workflow a job belongs to, and is meant for
 one *audience*. The *registry* exchanges it for an *access token*, with which cargo can publish for 30
-minutes. Everything here follows from three rules:
+minutes. The job hands it to cargo, or cargo asks this file, as its *credential provider*, for one at each
+upload. Everything here follows from three rules:
 
 1. Every access token that is handed over is first written to the *record*, a folder that belongs to the job.
    `post` revokes what the record holds, whatever happened in between.
 2. An access token that is in no record dies with its process: nobody can use it, and it expires after 30
-   minutes. So a step that fails or is cancelled leaves `post` exactly what is in the record.
+   minutes. So after a step that failed or was cancelled, `post` has to revoke only what is in the record.
 3. Only the status 204 counts as revoked. After any other response the token stays in the record, and `post`
    can be run again.
 
@@ -42,6 +43,7 @@ from email.utils import parsedate_to_datetime
 TYPE_CHECKING = False  # True for type checkers; at run time, importing typing would cost 3 ms and 0.4 MiB
 if TYPE_CHECKING:
     import argparse
+    import subprocess
     from collections.abc import Callable, Iterable, Iterator
     from typing import Any, TypeVar
 
@@ -53,7 +55,7 @@ CRATES_IO = "https://crates.io"
 CRATES_IO_INDEXES = ("sparse+https://index.crates.io/", "https://github.com/rust-lang/crates.io-index")
 TOKENS_PATH = "/api/v1/trusted_publishing/tokens"
 
-COMMAND_SECONDS = 150  # for a whole command: see `run`
+COMMAND_SECONDS = 150  # for a whole command: see `end_on_signals`
 REQUESTS_SECONDS = 140  # for its requests, with their retries
 WAIT_SECONDS = 30  # for a server: to connect, and for each part of its response
 BACKOFF_SECONDS = (1, 2, 4)  # between attempts
@@ -72,8 +74,8 @@ SECRETS: set[str] = set()  # that this process has received, see `as_secret`
 def printable(text: str) -> str:
     """Return text without secrets, control characters and ##commands.
 
-    Every message passes through here. Secrets are what this process has received as such, what looks like
-    a token, and the user and password of a URL.
+    Every message of this file passes through here. Secrets are what this process has received as such, what
+    looks like a token, and the user and password of a URL.
     """
     for secret in sorted(SECRETS, key=len, reverse=True):  # one may be the beginning of another
         text = text.replace(secret, "***")
@@ -123,7 +125,7 @@ def explain(error: Exception) -> str:
         return str(error)
     if isinstance(error, OSError):
         return f"The environment of this step isn't usable: {one_line(error)}\nFix it and run this again."
-    import traceback  # here, since it is needed for an unexpected failure alone
+    import traceback  # here, since only an unexpected failure needs it
 
     frames = traceback.extract_tb(error.__traceback__)
     places = ", ".join(f"{os.path.basename(frame.filename)}:{frame.lineno}" for frame in frames)
@@ -185,8 +187,8 @@ def parse_url(url: str) -> re.Match[str]:
         raise AuthError(
             f"Invalid URL: {one_line(url.rpartition('@')[2])}",  # a password may stand before an @
             "It must be https://host, perhaps with a port and a path, or http for this machine (localhost,\n"
-            "127.0.0.1, [::1]). Nothing was sent to it. Correct it where it comes from: the input `url`,\n"
-            "INPUT_URL, --url, or CARGO_REGISTRIES_<NAME>_INDEX.",
+            "127.0.0.1, [::1]). Nothing was sent to it. Correct it where it comes from, such as the input\n"
+            "`url`, INPUT_URL, --url, or CARGO_REGISTRIES_<NAME>_INDEX.",
         )
     return parts
 
@@ -238,7 +240,7 @@ class Response:
     def problem(self) -> str:
         """What is wrong with the response, in one line: the status, and what the server says."""
         if self.ok:
-            text = "not the expected body"  # not shown: it may hold a part of a token
+            text = "not the expected response"  # its body is not shown: it may hold a part of a token
         elif self.headers["Location"]:
             text = f"redirects to {one_line(self.headers['Location'])}"
         else:
@@ -264,7 +266,7 @@ def url_opener() -> urllib.request.OpenerDirector:
     """Return the opener of this process, with its one TLS context.
 
     It lacks urllib's handlers for redirects and errors, so every response is returned as it is, and no secret
-    follows a redirect. Only https goes through a proxy: plain http is for this machine alone.
+    follows a redirect. Only https goes through a proxy: plain http is only for this machine.
     """
     opener = urllib.request.OpenerDirector()
     proxies = {scheme: url for scheme, url in urllib.request.getproxies().items() if scheme == "https"}
@@ -412,8 +414,8 @@ class IssuedToken:
     def __init__(self, registry: str, token: str, issued_at: float, path: str = "") -> None:
         self.registry = registry  # its URL
         self.token = token
-        self.issued_at = issued_at  # in seconds since the epoch, before the request: no token is older
-        self.path = path  # of its file in the record
+        self.issued_at = issued_at  # in seconds since the epoch, taken before the request
+        self.path = path  # of its file in the record, if it has one
 
 
 class Record:
@@ -480,7 +482,10 @@ class Record:
         return None
 
     def remove(self, issued: IssuedToken) -> None:
-        """Remove the file of an access token. If that fails, the next `post` revokes the token once more."""
+        """Remove the file of an access token, if it has one.
+
+        If that fails, the next `post` revokes the token once more.
+        """
         with contextlib.suppress(OSError):
             os.unlink(issued.path)
 
@@ -500,7 +505,7 @@ class CI:
     """Any CI system, or a shell. A subclass overrides what its system does differently."""
 
     single_use = True  # the job has one identity token, and the registry accepts it once
-    masks = True  # whether `mask` may print
+    masks = True  # whether `mask` may print; not while cargo shows what this process prints
 
     def identity_token(self, audience: str, deadline: float) -> str:
         """Return an identity token from the variable that is named after the audience.
@@ -660,7 +665,7 @@ def detect_ci() -> CI:
 
 
 def exchange(ci: CI, registry: str, deadline: float) -> tuple[IssuedToken, Publisher]:
-    """Exchange an identity token for an access token, and return for which trusted publisher it was issued.
+    """Exchange an identity token for an access token, and return that with the publisher that it is for.
 
     Each attempt uses a new identity token, if the CI system issues one: if the response to an attempt was
     lost, the registry may have accepted its identity token, and accepts none twice. Raises AuthError or
@@ -754,7 +759,7 @@ def main(url: str | None = None) -> None:
     deadline = time.monotonic() + REQUESTS_SECONDS
     ci = detect_ci()
     record = Record(ci.record_path())
-    record.create()  # before the inputs are read: on GitHub, `post` warns if there is no record
+    record.create()  # before the inputs are read, so that `post` finds it even if one of them is wrong
     registry = registry_url(url)
     if isinstance(ci, GitHubActions) and ci.is_true("credential-provider"):
         set_up_cargo(ci, registry, os.environ.get("INPUT_REGISTRY") or "crates-io")
@@ -823,8 +828,8 @@ def variable_prefix(cargo_registry: str) -> str:
 def set_up_cargo(ci: GitHubActions, registry: str, cargo_registry: str) -> None:
     """Have cargo get its tokens for a registry from this file, in the steps that follow.
 
-    Writes a launcher. It ignores its arguments, since cargo passes --cargo-plugin alone, and has that option
-    and the registry's URL written into it. Raises AuthError or OSError.
+    Writes a launcher that starts this file with --cargo-plugin and the registry's URL. cargo itself passes
+    only --cargo-plugin, which the launcher ignores. Raises AuthError or OSError.
     """
     import shlex  # here, since getting a token needs none
 
@@ -844,7 +849,7 @@ def set_up_cargo(ci: GitHubActions, registry: str, cargo_registry: str) -> None:
     if os.environ.get(f"{prefix}_TOKEN"):
         ci.annotate(
             "warning",
-            f"{prefix}_TOKEN is set, but cargo ignores it: it gets its tokens from the credential provider\n"
+            f"{prefix}_TOKEN is set, but cargo ignores it and gets its tokens from the credential provider\n"
             "Remove the variable: every build script can read it.",
         )
     if sys.platform == "win32":
@@ -894,11 +899,11 @@ def respond_to_cargo(line: bytes, registry: str) -> dict[str, object]:
     index, kind, operation = find(line, "registry", "index-url"), find(line, "kind"), find(line, "operation")
     if find(line, "v") != 1 or not kind or not index:
         raise AuthError(
-            "This is not a request of version 1 of cargo's credential provider protocol",
-            "Only cargo should call `--cargo-plugin`, through CARGO_REGISTRY_CREDENTIAL_PROVIDER.",
+            "This is not a request in version 1 of cargo's credential provider protocol",
+            "Only cargo should call `--cargo-plugin`, as its credential provider.",
         )
-    # A token of crates.io is for the index of crates.io alone. Any other index is taken for that of the other
-    # registry that the user has named.
+    # Only the index of crates.io gets a token of crates.io. If --url names another registry, any index but
+    # that one is taken for the index of that registry.
     if (index in CRATES_IO_INDEXES) != (registry == CRATES_IO):
         return {"Err": {"kind": "url-not-supported"}}  # cargo then asks its next provider
     # No token is printed here, and cargo's output may go through a pipe that puts something in front of each
@@ -939,7 +944,7 @@ def preflight(ci: CI, record: Record, registry: str, deadline: float) -> None:
     (https://github.com/rust-lang/cargo/issues/15743). It is never written to the disk.
     """
     if record.fresh_token(registry):
-        say("Preflight: the access token of an earlier upload can be used again.")
+        say("Preflight: an access token of this job can be used again.")
     elif ci.single_use:
         publisher = publisher_of(claims_of(ci.identity_token(audience_of(registry), deadline)))
         say(f"Preflight: the job has an identity token for {publisher}. It is exchanged at the first upload.")
@@ -971,7 +976,7 @@ def token_for_upload(ci: CI, record: Record, registry: str, deadline: float, cra
 
 EPILOG = """\
 environment:
-  INPUT_URL             main, post: the registry's URL, where no --url is given
+  INPUT_URL             main, post: the registry's URL, if it isn't crates.io (for main, --url comes first)
   CRATES_IO_ID_TOKEN    main: the identity token, outside GitHub Actions. That of another registry is named
                         after its URL: STAGING_CRATES_IO_ID_TOKEN
   CARGO_REGISTRY_TOKEN  post: revoked, too, if it is a temporary token (cio_tp_...)
@@ -1003,7 +1008,7 @@ def parse_arguments(arguments: list[str]) -> tuple[str, Callable[[], None]]:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", metavar="command", required=True)
     url_options = argparse.ArgumentParser(add_help=False)
-    url_options.add_argument("--url", help="the URL of the registry (default: https://crates.io)")
+    url_options.add_argument("--url", help="the URL of the registry, if it isn't crates.io")
     workspace_options = argparse.ArgumentParser(add_help=False)
     workspace_options.add_argument("--manifest-path", help="the path of the workspace's Cargo.toml")
     workspace_options.add_argument("--registry", default="crates-io", help="cargo's name for the registry")
@@ -1045,7 +1050,7 @@ def parse_arguments(arguments: list[str]) -> tuple[str, Callable[[], None]]:
     command.add_argument("--workflow", metavar="FILE", help="the name of the workflow file")
     command.add_argument("--environment", metavar="NAME", help="default: none")
     command.add_argument("--gitlab", action="store_true", help="the project is on gitlab.com")
-    command = commands.add_parser("cargo-plugin", parents=[url_options])  # not listed: for cargo alone
+    command = commands.add_parser("cargo-plugin", parents=[url_options])  # not in --help: only cargo calls it
     command.set_defaults(run=lambda options: cargo_plugin(options.url))
     if arguments[0] == "--cargo-plugin":
         arguments = ["cargo-plugin", *arguments[1:]]
@@ -1126,11 +1131,12 @@ If you change a file, commit it and push a new tag. If the cause was on the regi
 class Crate:
     """A member of the workspace, and what is found out about it."""
 
-    def __init__(self, package: dict[str, Any], needs: dict[str, bool]) -> None:
+    def __init__(self, package: dict[str, Any], needs: set[str], needs_for_tests: set[str]) -> None:
         self.name: str = package["name"]
         self.version: str = package["version"]
         self.package = package  # as `cargo metadata` describes it
-        self.needs = needs  # the members that it depends on when published: True for its tests alone
+        self.needs = needs  # the members that it depends on when published
+        self.needs_for_tests = needs_for_tests  # those of them that only its tests need
         self.entries: list[Any] | None = None  # what the index says of each version; None if not known
         self.problem = ""  # why it is not known whether it can be published
         self.flaws: list[str] = []  # what must be corrected before it can be published
@@ -1232,8 +1238,8 @@ def check(options: argparse.Namespace) -> None:
         ci.annotate("warning", f"Nothing to publish: no crate that is chosen here may go to {registry_name}.")
 
 
-def run_program(*command: str) -> Any:
-    """Run a program to its end, and return its subprocess.CompletedProcess. Raises OSError."""
+def run_program(*command: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a program to its end, and return its exit status and output. Raises OSError."""
     import subprocess  # here, since getting a token needs none
 
     # Windows would look in the current folder first, which is the workspace.
@@ -1260,14 +1266,17 @@ def workspace_members(manifest_path: str | None) -> list[Crate]:
     by_folder = {os.path.dirname(package["manifest_path"]): package["name"] for package in packages}
     members = []
     for package in packages:
-        needs: dict[str, bool] = {}
+        normal, dev = set(), set()
         for dependency in package["dependencies"]:
-            name = by_folder.get(dependency.get("path"))  # None for what is no member
-            is_dev = dependency["kind"] == "dev"
-            # cargo leaves out a dev-dependency without a version. A crate may depend on itself for its tests.
-            if name not in (None, package["name"]) and (not is_dev or dependency["req"] != "*"):
-                needs[name] = needs.get(name, True) and is_dev  # for tests alone only if each mention is
-        members.append(Crate(package, needs))
+            name = by_folder.get(dependency.get("path"))
+            # A crate may depend on itself, so that its tests get more of its features.
+            if name is None or name == package["name"]:
+                continue
+            if dependency["kind"] != "dev":
+                normal.add(name)
+            elif dependency["req"] != "*":  # cargo leaves out a dev-dependency without a version
+                dev.add(name)
+        members.append(Crate(package, normal | dev, dev - normal))
     return members
 
 
@@ -1292,24 +1301,26 @@ def choose(members: list[Crate], cargo_registry: str, chosen: list[str], exclude
 
 
 def needed_outside(crates: list[Crate], members: list[Crate], cargo_registry: str) -> list[Crate]:
-    """Return the members that some of the crates need, and that must be on the registry already.
+    """Return the members that some of the crates need, and that are not published with them.
 
-    A member that may go to another registry alone is none of them: the dependency can name that registry.
+    They must be on the registry already, also those with `publish = false`. Members for other registries
+    don't count: a dependency can name its registry.
     """
     needed = {name for crate in crates for name in crate.needs} - {crate.name for crate in crates}
     return [
         member
         for member in members
-        if member.name in needed and (member.is_private or member.may_go_to(cargo_registry))
+        if member.name in needed and (member.may_go_to(cargo_registry) or member.is_private)
     ]
 
 
 def find_flaws(crates: list[Crate], outside: list[Crate]) -> None:
     """Find out what must be corrected in the manifest of each crate before it can be published.
 
-    `outside` are the other members that must be on the registry already.
+    `outside` are the other members that must be on the registry already. If it isn't known of one of them,
+    it isn't known either whether the crates that need it can be published.
     """
-    graph = {crate.name: set(crate.needs) for crate in crates}
+    graph = {crate.name: crate.needs for crate in crates}
     for crate in crates:
         flaws = [*metadata_flaws(crate), *dependency_flaws(crate), *cycle_flaws(crate, graph)]
         for member in outside:
@@ -1347,7 +1358,7 @@ def metadata_flaws(crate: Crate) -> Iterator[str]:
 
 
 def most_features(entries: list[Any]) -> int:
-    """Return how many features that version has which has the most of them in the index."""
+    """Return the largest number of features that a version of a crate has in the index."""
     most = 0
     for entry in entries:
         maps = [entry.get("features"), entry.get("features2")]
@@ -1370,10 +1381,11 @@ def cycle_flaws(crate: Crate, graph: dict[str, set[str]]) -> Iterator[str]:
     """Return the cycles that the dev-dependencies of a crate close in the graph of what each crate needs.
 
     cargo can't publish crates that depend on each other, even if only their tests do
-    (https://github.com/rust-lang/cargo/issues/4242). A cycle without a dev-dependency it doesn't even build.
+    (https://github.com/rust-lang/cargo/issues/4242). cargo doesn't even build a cycle that
+    has no dev-dependency.
     """
-    for name, is_dev in crate.needs.items():
-        path = shortest_path(name, crate.name, graph) if is_dev else []
+    for name in sorted(crate.needs_for_tests):
+        path = shortest_path(name, crate.name, graph)
         if path:
             cycle = " -> ".join([crate.name, *path])
             yield f"dev-dependency {name}: remove its version, which closes the cycle {cycle}"
@@ -1438,7 +1450,7 @@ def read_index(index: str, crates: list[Crate], deadline: float) -> str:
     """
     from concurrent.futures import ThreadPoolExecutor  # here, since no other command needs it
 
-    # First alone, so that an index that can't be reached is one error, not one for each crate.
+    # First and on its own, so that an index that can't be reached is one error, not one for each crate.
     config = fetch("GET", f"{index}/config.json", deadline)
     if not config.ok:
         message = f"Couldn't read the index at {config.host}: {config.problem}"
@@ -1610,7 +1622,7 @@ def wanted_publisher(options: argparse.Namespace) -> Publisher:
     if not re.fullmatch(rf"[\w.-]+(/[\w.-]+){groups}(?<!\.git)", repository, re.ASCII):
         raise AuthError(f"{one_line(repository)} is not a repository", "Write it as OWNER/NAME.")
     if "/" in workflow and not options.gitlab:
-        raise AuthError(f"{one_line(workflow)} is a path", "Write the name of the workflow file alone.")
+        raise AuthError(f"{one_line(workflow)} is a path", "Write only the name of the workflow file.")
     # A publisher without an environment would not protect the one that the workflow has.
     if options.environment is None and re.search(r"\benvironment:", texts.get(workflow, "")):
         raise AuthError(
@@ -1643,15 +1655,15 @@ def git(*arguments: str) -> str:
     with contextlib.suppress(OSError):
         result = run_program("git", *arguments)
         if result.returncode == 0:
-            return str(result.stdout.decode(errors="replace").strip())
+            return result.stdout.decode(errors="replace").strip()
     return ""
 
 
 def repository_of_origin(folder: str, host: str) -> str:
     """Return the repository of the remote origin, as owner/name. Raises AuthError if it isn't on the host."""
     url = git("-C", folder, "remote", "get-url", "origin")
-    scheme_and_user = r"(https?://|ssh://|git://)?([^@/]*@)?"
-    pattern = rf"{scheme_and_user}{re.escape(host)}(:[0-9]+/|:|/)(?P<name>[^:]+?)(\.git)?/?"
+    user, name = r"([^@/]*@)?", r"(?P<name>[^:]+?)(\.git)?/?"
+    pattern = rf"((https?|ssh|git)://{user}{re.escape(host)}(:[0-9]+)?/|{user}{re.escape(host)}:){name}"
     found = re.fullmatch(pattern, url, re.IGNORECASE)
     if not found:
         raise AuthError(
@@ -1705,13 +1717,13 @@ def compare(found: list[Publisher], wanted: Publisher) -> tuple[bool, str]:
         if other in same_workflow and not other.environment:
             state += ". The one without an environment also accepts jobs that are not protected: remove it"
         elif other in same_workflow and not matching:
-            state += f". If your job has this environment, pass --environment {other.environment}"
+            state += f". If your job runs in the environment {other.environment}, pass it as --environment"
     return bool(matching), state
 
 
 def confirm(count: int) -> None:
     """Say what adding does, and ask on a terminal whether to go on. Raises AuthError if not."""
-    say(f"The registry will send a mail to every owner with a verified address, for each of {count} crates.")
+    say(f"The registry will e-mail every owner who has a verified address, for each of {count} crates.")
     if sys.stdin and sys.stdin.isatty():
         print("Go on? [y/N] ", end="", file=sys.stderr, flush=True)
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):

@@ -2167,7 +2167,7 @@ def test_only_the_registry_s_204_revokes_and_all_else_can_be_repeated(world: Wor
         == """\
 crates-io-auth: Revoked 2 access tokens.
 ##[warning]Couldn't revoke an access token
-  127.0.0.1 didn't revoke an access token: HTTP 200: not the expected body
+  127.0.0.1 didn't revoke an access token: HTTP 200: not the expected response
   127.0.0.1 didn't revoke an access token: HTTP 401: Invalid `Authorization` header: Failed to parse token
   127.0.0.1 didn't revoke an access token: HTTP 404: Not Found
   127.0.0.1 didn't revoke an access token: HTTP 403: <html>Proxy</html>
@@ -2237,6 +2237,12 @@ def test_with_stderr_full_all_is_revoked_all_the_same(world: World) -> None:
 
 # Being cancelled or killed
 
+
+def is_waiting(process: Process) -> bool:
+    """Tell whether Linux has put a process to sleep, because it waits for something."""
+    return ") S " in Path(f"/proc/{process.popen.pid}/stat").read_text(encoding="utf-8")
+
+
 CANCELLED = "Cancelled. This job's access tokens stay in its record until `post` revokes them.\n"
 
 
@@ -2260,11 +2266,12 @@ def test_cancelled_while_the_registry_is_silent_it_ends_at_once(world: World, nu
     assert result.summary == summary_of(CANCELLED)
 
 
-@on_posix
+@on_linux
 def test_cancelled_by_two_signals_between_two_attempts_it_ends_at_once(world: World) -> None:
     world.registry.faults = [respond(503, Retry_After="30")]
     process = world.start(env=world.on_gitlab(), bufsize=0)
     read_until(process.popen.stderr, "Retrying in 30 s")
+    wait_until(lambda: is_waiting(process))
     for number in (signal.SIGSTOP, signal.SIGTERM, signal.SIGINT, signal.SIGCONT):
         process.popen.send_signal(number)
     result = process.finish(seconds=2)
@@ -2280,9 +2287,8 @@ def test_cancelled_while_nobody_reads_the_log_it_ends_at_once_and_post_revokes_i
     os.set_blocking(writer, True)
     env = world.on_gitlab()
     process = world.start(env=env, stderr=writer)
-    stat_file = Path(f"/proc/{process.popen.pid}/stat")
     wait_until(world.recorded)
-    wait_until(lambda: ") S " in stat_file.read_text())  # it waits for the log to take a line
+    wait_until(lambda: is_waiting(process))  # for the log to take a line
     process.popen.terminate()
     result = process.finish(seconds=2)
     os.close(reader)
@@ -2561,7 +2567,7 @@ Retrying in <seconds> s (attempt 2 of 4).
 octo/crate, release.yml, environment release.
 [log] crates-io-auth: If an upload fails with `not valid for crate`, add it to that crate, and run this again.
 [log] crates-io-auth: Access token for alpha 0.1.0: new
-[log] crates-io-auth: Preflight: the access token of an earlier upload can be used again.
+[log] crates-io-auth: Preflight: an access token of this job can be used again.
 [log] crates-io-auth: Access token for beta 0.1.0: reused, 0 min old"""
     )
     assert len(world.registry.access_tokens) == 2
@@ -2910,7 +2916,7 @@ def test_a_line_that_is_no_request_gets_an_error_that_cargo_can_show(err_of: Err
     error = err_of(line, "https://a.example")
     assert error["kind"] == "other"
     message, _, hint = error["message"].partition("\n")
-    assert message == "This is not a request of version 1 of cargo's credential provider protocol"
+    assert message == "This is not a request in version 1 of cargo's credential provider protocol"
     assert hint.startswith("Only cargo should call `--cargo-plugin`")
 
 
@@ -3326,13 +3332,19 @@ INDEX_FAULTS: dict[str, tuple[Fault, str]] = {
     "denied": (refuse(403, "no"), f"{UNUSABLE_RESPONSE}(HTTP 403: no)"),
     "failing": (refuse(500, "oh | <b>"), "Couldn't get a valid response from 127.0.0.1: HTTP 500: oh | <b>"),
     "moved": (respond(300, Location="http://elsewhere"), "(HTTP 300: redirects to http://elsewhere)"),
-    "portal": (respond(200, b"<html>Log in</html>"), f"{UNUSABLE_RESPONSE}(HTTP 200: not the expected body)"),
+    "portal": (
+        respond(200, b"<html>Log in</html>"),
+        f"{UNUSABLE_RESPONSE}(HTTP 200: not the expected response)",
+    ),
     "teapot": (respond(418, b'{"vers": "0.1.0"}'), '(HTTP 418: {"vers": "0.1.0"})'),
-    "empty": (respond(200), f"{UNUSABLE_RESPONSE}(HTTP 200: not the expected body)"),
-    "number": (respond(200, b'{"vers": 1}'), f"{UNUSABLE_RESPONSE}(HTTP 200: not the expected body)"),
-    "list": (respond(200, b'["vers"]'), f"{UNUSABLE_RESPONSE}(HTTP 200: not the expected body)"),
-    "half": (respond(200, b'{"vers": "0.1.0"}\n{"vers": '), "(HTTP 200: not the expected body)"),
-    "partial": (respond(206, b'{"vers": "0.1.0"}'), f"{UNUSABLE_RESPONSE}(HTTP 206: not the expected body)"),
+    "empty": (respond(200), f"{UNUSABLE_RESPONSE}(HTTP 200: not the expected response)"),
+    "number": (respond(200, b'{"vers": 1}'), f"{UNUSABLE_RESPONSE}(HTTP 200: not the expected response)"),
+    "list": (respond(200, b'["vers"]'), f"{UNUSABLE_RESPONSE}(HTTP 200: not the expected response)"),
+    "half": (respond(200, b'{"vers": "0.1.0"}\n{"vers": '), "(HTTP 200: not the expected response)"),
+    "partial": (
+        respond(206, b'{"vers": "0.1.0"}'),
+        f"{UNUSABLE_RESPONSE}(HTTP 206: not the expected response)",
+    ),
     "lost-end": (
         send_bytes(b'HTTP/1.1 200 OK\r\nContent-Length: 60\r\n\r\n{"vers": "0.1.0"}\n'),
         "the response is cut off",
@@ -3572,7 +3584,7 @@ The trusted publisher {WANTED}, for 3 crates on http://<registry>:
 
 alpha  matches
 beta   missing; it has octo/crate, publish.yml, environment (none) and octo/crate, release.yml, environment x\
-. If your job has this environment, pass --environment x
+. If your job runs in the environment x, pass it as --environment
 gamma  missing
 """
     )
@@ -3589,7 +3601,7 @@ def test_publishers_adds_what_is_missing_and_nothing_else(world: World) -> None:
     result = publishers(world, "--add")
     assert result.status == 0
     assert (
-        "The registry will send a mail to every owner with a verified address, for each of 2 crates."
+        "The registry will e-mail every owner who has a verified address, for each of 2 crates."
         in result.stderr
     )
     assert result.stdout.endswith("\nalpha  matches\nbeta   added\ngamma  added\n")
@@ -3617,7 +3629,7 @@ def test_malformed_lists_of_publishers_are_told_and_stop_no_other_crate(world: W
     lists: list[object] = [{"a": {}}, ["a"], None]
     world.registry.faults = [respond(200, {"github_configs": configs}) for configs in lists]
     result = publishers(world)
-    problem = "Couldn't get a valid response from 127.0.0.1: HTTP 200: not the expected body"
+    problem = "Couldn't get a valid response from 127.0.0.1: HTTP 200: not the expected response"
     assert result.stdout.count(f"  {problem}\n") == 3
     assert len(world.registry.requests) == 3
 
@@ -3894,14 +3906,15 @@ def test_without_a_workflow_or_a_remote_publishers_asks_for_the_option_and_sends
 def test_the_repository_is_that_of_an_origin_on_github(tmp_path: Path) -> None:
     git(tmp_path, "init", "--quiet")
     git(tmp_path, "remote", "add", "origin", "")
-    for url in (
-        "git@github.com:octo/crate.git",
-        "https://token@github.com/octo/crate",
-        "ssh://git@github.com:22/octo/crate.git/",
-        "git://GitHub.com/octo/crate",
+    for url, repository in (
+        ("git@github.com:octo/crate.git", "octo/crate"),
+        ("git@github.com:22/crate.git", "22/crate"),
+        ("https://token@github.com/octo/crate", "octo/crate"),
+        ("ssh://git@github.com:22/octo/crate.git/", "octo/crate"),
+        ("git://GitHub.com/octo/crate", "octo/crate"),
     ):
         git(tmp_path, "remote", "set-url", "origin", url)
-        assert script.repository_of_origin(str(tmp_path), "github.com") == "octo/crate"
+        assert script.repository_of_origin(str(tmp_path), "github.com") == repository
     error = "^The remote origin is not a repository on github.com\nName it with --repository OWNER/NAME.$"
     for url in (
         "https://github.com.evil.example/octo/crate",
