@@ -36,6 +36,7 @@ import stat
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
 from email.utils import parsedate_to_datetime
@@ -74,7 +75,7 @@ SECRETS: set[str] = set()  # that this process has received, see `as_secret`
 def printable(text: str) -> str:
     """Return text without secrets, control characters and ##commands.
 
-    Every message of this file passes through here. Secrets are what this process has received as such, what
+    Every message but argparse's passes through here. Secrets are what this process has received as such, what
     looks like a token, and the user and password of a URL.
     """
     for secret in sorted(SECRETS, key=len, reverse=True):  # one may be the beginning of another
@@ -313,7 +314,7 @@ def send(
                 raise TransientError(host, "the response is cut off")
             return Response(host, response.status, response.headers, content)
     except (OSError, ValueError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", error)
+        reason = error.reason if isinstance(error, urllib.error.URLError) else error
         if isinstance(reason, ssl.SSLCertVerificationError):
             raise AuthError(
                 f"The certificate of {host} is not trusted: {one_line(reason.verify_message)}",
@@ -332,14 +333,14 @@ def with_retries(attempt: Callable[[], T], deadline: float) -> T:
     Raises the TransientError of the last attempt, and any other error at once. No attempt is repeated after
     the deadline.
     """
-    for number, backoff in enumerate(BACKOFF_SECONDS, start=2):
+    for next_attempt, backoff in enumerate(BACKOFF_SECONDS, start=2):
         try:
             return attempt()
         except TransientError as error:
             pause = max(backoff, error.retry_after)
             if time.monotonic() + pause >= deadline:
                 raise
-            say(f"{error.message}. Retrying in {pause:.0f} s (attempt {number} of {ATTEMPTS}).")
+            say(f"{error.message}. Retrying in {pause:.0f} s (attempt {next_attempt} of {ATTEMPTS}).")
         time.sleep(pause)
     return attempt()
 
@@ -813,7 +814,7 @@ def post() -> None:
 
 # cargo's credential provider
 
-# What cargo gets before it builds. Reading crates.io's index needs no token, so cargo sends it nowhere
+# What cargo gets before it builds. Reading crates.io's index needs no token, so cargo never sends it
 # (https://doc.rust-lang.org/cargo/reference/registry-index.html#index-authentication).
 PLACEHOLDER_TOKEN = "the-upload-gets-a-real-token"
 
@@ -884,7 +885,7 @@ def cargo_plugin(url: str | None) -> None:
 
     https://doc.rust-lang.org/cargo/reference/credential-provider-protocol.html
     """
-    print('{"v":[1]}')  # cargo waits for this line, which `run` has made stdout send at once
+    print('{"v":[1]}', flush=True)  # cargo waits for this line
     line = sys.stdin.buffer.readline(RESPONSE_BYTES)
     try:
         response = respond_to_cargo(line, registry_url(url))
@@ -902,8 +903,8 @@ def respond_to_cargo(line: bytes, registry: str) -> dict[str, object]:
             "This is not a request in version 1 of cargo's credential provider protocol",
             "Only cargo should call `--cargo-plugin`, as its credential provider.",
         )
-    # Only the index of crates.io gets a token of crates.io. If --url names another registry, any index but
-    # that one is taken for the index of that registry.
+    # Only crates.io's index gets a token of crates.io. With another registry at --url, any other index is
+    # assumed to be the one of that registry.
     if (index in CRATES_IO_INDEXES) != (registry == CRATES_IO):
         return {"Err": {"kind": "url-not-supported"}}  # cargo then asks its next provider
     # No token is printed here, and cargo's output may go through a pipe that puts something in front of each
@@ -1082,7 +1083,7 @@ def end_on_signals(ci: CI, command: str) -> None:
         try:
             is_alarm = signal.Signals(number).name == "SIGALRM"
             report_failure(ci, command, took_too_long if is_alarm else cancelled)
-        finally:  # print raises RuntimeError if the signal interrupts another one
+        finally:  # print raises RuntimeError if the signal came in the middle of another print
             os._exit(1)  # raises nothing, which other code could catch or drop, and waits for no thread
 
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK", "SIGALRM"):
@@ -1099,7 +1100,7 @@ def run(arguments: list[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # not if it is closed
             stream.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
-            stream.reconfigure(line_buffering=True, write_through=False)  # whole lines, also with `python -u`
+            stream.reconfigure(line_buffering=True)  # since os._exit writes nothing that is left in a buffer
     if sys.stderr is None:  # if it was closed, print would write to stdout instead
         sys.stderr = io.StringIO()
     name, command = parse_arguments(arguments)
@@ -1135,9 +1136,9 @@ class Crate:
         self.name: str = package["name"]
         self.version: str = package["version"]
         self.package = package  # as `cargo metadata` describes it
-        self.needs = needs  # the members that it depends on when published
+        self.needs = needs  # the members that it depends on when published, also those for its tests
         self.needs_for_tests = needs_for_tests  # those of them that only its tests need
-        self.entries: list[Any] | None = None  # what the index says of each version; None if not known
+        self.entries: list[Any] | None = None  # what the index says about each version; None if not known
         self.problem = ""  # why it is not known whether it can be published
         self.flaws: list[str] = []  # what must be corrected before it can be published
 
@@ -1200,7 +1201,7 @@ def check(options: argparse.Namespace) -> None:
     outside = needed_outside(crates, members, cargo_registry)
     try:
         registry = read_index(index_url(cargo_registry), [*crates, *outside], deadline)
-    finally:  # most of what must be corrected shows without the index
+    finally:  # without the index, every crate counts as unpublished, and most flaws are found all the same
         unpublished = [crate for crate in crates if not crate.is_published]
         find_flaws(unpublished, outside)
         for crate in unpublished:
@@ -1301,33 +1302,35 @@ def choose(members: list[Crate], cargo_registry: str, chosen: list[str], exclude
 
 
 def needed_outside(crates: list[Crate], members: list[Crate], cargo_registry: str) -> list[Crate]:
-    """Return the members that some of the crates need, and that are not published with them.
+    """Return the members that the crates need, but that are not published with them.
 
-    They must be on the registry already, also those with `publish = false`. Members for other registries
-    don't count: a dependency can name its registry.
+    The registry must have them already.
     """
     needed = {name for crate in crates for name in crate.needs} - {crate.name for crate in crates}
     return [
         member
         for member in members
-        if member.name in needed and (member.may_go_to(cargo_registry) or member.is_private)
+        if member.name in needed
+        # It can have one with `publish = false` from earlier. A dependency on one for another registry names
+        # that registry.
+        and (member.is_private or member.may_go_to(cargo_registry))
     ]
 
 
 def find_flaws(crates: list[Crate], outside: list[Crate]) -> None:
     """Find out what must be corrected in the manifest of each crate before it can be published.
 
-    `outside` are the other members that must be on the registry already. If it isn't known of one of them,
-    it isn't known either whether the crates that need it can be published.
+    `outside` are the other members that they need. If the index gave no answer about one of these, the state
+    of the crates that need it is unknown, too.
     """
     graph = {crate.name: crate.needs for crate in crates}
     for crate in crates:
         flaws = [*metadata_flaws(crate), *dependency_flaws(crate), *cycle_flaws(crate, graph)]
-        for member in outside:
-            if member.name in crate.needs and member.is_new:
+        for member in [member for member in outside if member.name in crate.needs]:
+            if member.is_new:
                 absent = "it is not on the registry, and has `publish = false` or is left out here"
                 flaws.append(f"dependency {member.name}: {absent}")
-            elif member.name in crate.needs and member.problem and not crate.problem:
+            elif member.problem and not crate.problem:
                 crate.problem = f"dependency {member.name}: {member.problem}"
         crate.flaws = list(dict.fromkeys(flaws))
 
@@ -1373,7 +1376,9 @@ def dependency_flaws(crate: Crate) -> Iterator[str]:
         is_local = dependency.get("path") or str(dependency["source"]).startswith("git+")
         if dependency["req"] == "*" and not is_local:
             yield f'dependency {name}: crates.io accepts no version "*", write the one that you need'
-        elif dependency["req"] == "*" and dependency["kind"] != "dev":
+        elif (
+            dependency["req"] == "*" and dependency["kind"] != "dev"
+        ):  # cargo leaves such a one for tests out
             yield f'dependency {name}: write `version = "…"`, not `*`, beside its path or its git repository'
 
 
@@ -1505,7 +1510,7 @@ def markdown_table(crates: list[Crate], cargo_registry: str) -> str:
 
 
 class PublisherAPI:
-    """The registry's API for the trusted publishers of GitHub or of GitLab, each with names of its own."""
+    """The registry's API for trusted publishers. Those on GitHub and on GitLab have fields of other names."""
 
     def __init__(self, registry: str, token: str, gitlab: bool) -> None:
         self.token = token
@@ -1519,10 +1524,11 @@ class PublisherAPI:
 
     def publishers_of(self, crate: str) -> list[Publisher]:
         """Return the trusted publishers of a crate. Raises AuthError."""
+        deadline = time.monotonic() + REQUESTS_SECONDS
         found = []
         query = f"?crate={urllib.parse.quote(crate)}&per_page=100"
         while query:
-            response = fetch("GET", self.url + query, time.monotonic() + REQUESTS_SECONDS, self.token)
+            response = fetch("GET", self.url + query, deadline, self.token)
             time.sleep(API_PAUSE_SECONDS)
             if response.refused:
                 raise publisher_error(response)
@@ -1572,8 +1578,7 @@ def publishers(options: argparse.Namespace) -> None:
         )
     api = PublisherAPI(registry, token_of_maintainer(registry), options.gitlab)
     wanted = wanted_publisher(options)
-    members = workspace_members(options.manifest_path)
-    crates = [crate.name for crate in choose(members, options.registry, [], [])]
+    crates = publishable_crates(options)
     print(printable(f"The trusted publisher {wanted}, for {len(crates)} crates on {registry}:\n"))
     states = {}  # what the table says of each crate
     missing, failed = [], []
@@ -1608,6 +1613,18 @@ def publishers(options: argparse.Namespace) -> None:
             message,
             "Run this again with --add." if is_addable else "Correct what is refused, and run this again.",
         )
+
+
+def publishable_crates(options: argparse.Namespace) -> list[str]:
+    """Return the names of the crates that may be published. Raises AuthError if there is none."""
+    members = workspace_members(options.manifest_path)
+    crates = [crate.name for crate in choose(members, options.registry, [], [])]
+    if not crates:
+        raise AuthError(
+            f"No crate of the workspace may go to {one_line(options.registry)}",
+            "Name the registry with --registry, or correct `publish` in the Cargo.toml of the crates.",
+        )
+    return crates
 
 
 def wanted_publisher(options: argparse.Namespace) -> Publisher:
@@ -1663,11 +1680,11 @@ def repository_of_origin(folder: str, host: str) -> str:
     """Return the repository of the remote origin, as owner/name. Raises AuthError if it isn't on the host."""
     url = git("-C", folder, "remote", "get-url", "origin")
     user, name = r"([^@/]*@)?", r"(?P<name>[^:]+?)(\.git)?/?"
-    pattern = rf"((https?|ssh|git)://{user}{re.escape(host)}(:[0-9]+)?/|{user}{re.escape(host)}:){name}"
+    pattern = rf"((https?|ssh|git)://{user}{re.escape(host)}(:[0-9]+)?/|{user}{re.escape(host)}:/?){name}"
     found = re.fullmatch(pattern, url, re.IGNORECASE)
     if not found:
         raise AuthError(
-            f"The remote origin is not a repository on {host}", "Name it with --repository OWNER/NAME."
+            f"git has no remote origin on {host}", "Name the repository with --repository OWNER/NAME."
         )
     return found["name"]
 
@@ -1686,7 +1703,9 @@ def publishing_workflow(texts: dict[str, str]) -> str:
 
     One that can be called by another is passed over: the calling one counts. Raises AuthError.
     """
-    publishes = re.compile(r"uses: *\S*crates-io-auth|cargo publish(?!.*--dry-run)")
+    publishes = re.compile(
+        r"^[^#\n]*(uses: *\S*crates-io-auth|cargo( \+\S+)? publish(?!.*--dry-run))", re.MULTILINE
+    )
     found = [name for name, text in texts.items() if publishes.search(text) and "workflow_call" not in text]
     if len(found) != 1:
         which = f"{len(found)} workflow files publish crates: {one_line(', '.join(found))}"
@@ -1733,7 +1752,9 @@ def confirm(count: int) -> None:
 def publisher_error(response: Response) -> AuthError:
     """Return the error for a refusal, in the registry's own words, with what to do."""
     detail = response.detail.lower()
-    if response.status == 404:
+    if not detail:
+        hint = "This is not the registry's own error: is --url right? Or does a firewall or a proxy respond"
+    elif response.status == 404:
         hint = "Publish a first version of it"
     elif response.status == 409:
         hint = "Remove one of its publishers first"

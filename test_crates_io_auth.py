@@ -3216,8 +3216,8 @@ def test_check_lets_pass_what_can_be_published_and_what_is_published(world: Worl
         "published": '[dev-dependencies]\non-published = { path = "../on-published", version = "1" }',
         "on-published": METADATA + '[dependencies]\npublished = { path = "../published", version = "1" }',
     }
-    had: dict[str, Any] = {"features": {}, "features2": {str(n): [] for n in range(301)}}
-    world.registry.add_to_index("had-301-features", "0.9.0", **had)
+    had: dict[str, list[str]] = {str(n): [] for n in range(151)}
+    world.registry.add_to_index("had-301-features", "0.9.0", features=had, features2=had)
     world.registry.add_to_index("published", "1.0.0")
     world.registry.add_to_index("features", "0.9.0", features=5)
     result = check(world, crates, metadata="")
@@ -3266,14 +3266,15 @@ def test_check_looks_at_the_chosen_crates_alone(
 @needs("cargo")
 def test_check_says_if_a_crate_that_is_left_out_is_needed_and_not_on_the_registry(world: World) -> None:
     on_alpha = '[dependencies]\nalpha = { path = "../alpha", version = "1" }'
-    crates = {"alpha": "", "beta": on_alpha}
+    crates = {"alpha": "", "beta": on_alpha, "gamma": ""}
     assert check(world, crates, "--exclude", "alpha").status == 0
     world.registry.new_crates = {"alpha"}
     result = check(world, crates, "-p", "beta")
     assert result.status == 1
     assert "  dependency alpha: it is not on the registry, and has `publish = false` or is left" in result.log
     world.registry.index_faults = {"alpha": respond(403)}
-    result = check(world, crates, "-p", "beta")
+    result = check(world, crates, "--exclude", "alpha")
+    assert result.stdout.endswith("beta   1.0.0         unknown\ngamma  1.0.0         to publish\n")
     assert result.log.endswith(
         "##[error]Stopped before any upload\n"
         "  beta 1.0.0: dependency alpha: the index gave no usable response (HTTP 403)\n"
@@ -3281,6 +3282,14 @@ def test_check_says_if_a_crate_that_is_left_out_is_needed_and_not_on_the_registr
     )
     world.registry.add_to_index("beta", "1.0.0")
     assert check(world, crates, "-p", "beta").status == 0
+
+
+@needs("cargo")
+def test_check_doesn_t_ask_for_a_crate_of_another_registry_that_is_needed(world: World) -> None:
+    on_alpha = '[dependencies]\nalpha = { path = "../alpha", version = "1" }'
+    world.registry.new_crates = {"alpha"}
+    assert check(world, {"alpha": 'publish = ["other"]', "beta": on_alpha}).status == 0
+    assert not [request for request in world.registry.requests if request.path.endswith("/alpha")]
 
 
 @needs("cargo")
@@ -3610,7 +3619,7 @@ def test_publishers_adds_what_is_missing_and_nothing_else(world: World) -> None:
         {"github_config": {"crate": crate, **parts, "environment": None}} for crate in ("beta", "gamma")
     ]
     again = publishers(world, "--add")
-    assert (again.status, len(created(world))) == (0, 2)
+    assert (again.status, len(created(world)), "e-mail" in again.stderr) == (0, 2, False)
     assert f"When you are done, revoke the token: {world.registry.url}/settings/tokens\n" in result.stderr
     assert ORDINARY_TOKEN not in result.stdout + result.stderr
 
@@ -3643,6 +3652,15 @@ def test_a_list_that_goes_on_at_an_unusable_address_is_not_followed(world: World
     result = publishers(world)
     assert result.stdout.count("  the registry's list of trusted publishers has an invalid next_page\n") == 3
     assert len(world.registry.requests) == 3
+
+
+@needs("cargo", "git")
+def test_a_list_that_never_ends_is_given_up(world: World) -> None:
+    page = {"github_configs": [], "meta": {"next_page": "?page=1"}}
+    world.registry.faults = [respond(200, page)] * 100_000
+    result = publishers(world, prelude=f"{NO_PAUSE}; script.REQUESTS_SECONDS = 0.3")
+    assert result.status == 1
+    assert result.stdout.count(": no time is left\n") == 3
 
 
 @needs("cargo", "git")
@@ -3719,6 +3737,26 @@ def test_one_refusal_stops_no_other_and_says_what_to_do(world: World) -> None:
     assert publishers(world).stderr.endswith("\nRun this again with --add.\n")
     world.registry.new_crates = {"alpha", "beta", "gamma"}
     assert publishers(world).stderr.endswith("\nCorrect what is refused, and run this again.\n")
+
+
+@needs("cargo", "git")
+def test_a_response_that_is_not_the_registry_s_asks_for_the_url(world: World) -> None:
+    world.registry.faults = [respond(404, b"<html>Not found")]
+    result = publishers(world)
+    refused = (
+        "alpha  refused (HTTP 404: <html>Not found). This is not the registry's own error: is --url right?"
+    )
+    assert refused in result.stdout
+
+
+@needs("cargo", "git")
+def test_publishers_fails_if_no_crate_may_go_to_the_registry(world: World) -> None:
+    write_workspace(world.folder / "workspace", {"alpha": 'publish = ["other"]'})
+    result = publishers(world, "--repository", "octo/crate", "--workflow", "release.yml")
+    assert (result.status, result.stdout, world.registry.requests) == (1, "", [])
+    assert result.stderr.startswith(
+        "crates-io-auth: error: No crate of the workspace may go to local\nName the registry with --registry"
+    )
 
 
 @needs("cargo", "git")
@@ -3842,10 +3880,13 @@ def test_what_publishers_can_t_find_out_it_asks_for(world: World) -> None:
     workflows = folder / ".github/workflows"
     (workflows / "reusable.yml").write_text("on: workflow_call\n  release:\n - uses: x/crates-io-auth@v1")
     (workflows / "test.yml").write_bytes(b"  - run: cargo publish --workspace --dry-run # \xff")
+    (workflows / "lint.yml").write_text(
+        "on: push\n  # not: cargo publish\n  - run: cargo test # cargo publish"
+    )
     assert wanted() == WANTED
     (folder / "crates").mkdir()
     assert script.workflow_texts(str(folder / "crates")) == script.workflow_texts(str(folder))
-    (workflows / "release.yml").write_text("cargo publish\n    environment: release")
+    (workflows / "release.yml").write_text("on: push\n  cargo +stable publish\n    environment: release")
     assert wanted().startswith("release.yml has an `environment`\nPass it as --environment NAME, or")
     assert wanted(environment="release") == "octo/crate, release.yml, environment release"
     assert wanted(environment="") == WANTED
@@ -3887,7 +3928,7 @@ def test_what_publishers_is_told_it_need_not_find_out(world: World) -> None:
         ),
         pytest.param(
             lambda folder: git(folder, "remote", "remove", "origin"),
-            "The remote origin is not a repository on github.com\nName it with --repository OWNER/NAME.\n",
+            "git has no remote origin on github.com\nName the repository with --repository OWNER/NAME.\n",
             id="remote",
         ),
     ],
@@ -3909,13 +3950,14 @@ def test_the_repository_is_that_of_an_origin_on_github(tmp_path: Path) -> None:
     for url, repository in (
         ("git@github.com:octo/crate.git", "octo/crate"),
         ("git@github.com:22/crate.git", "22/crate"),
+        ("git@github.com:/octo/crate", "octo/crate"),
         ("https://token@github.com/octo/crate", "octo/crate"),
         ("ssh://git@github.com:22/octo/crate.git/", "octo/crate"),
         ("git://GitHub.com/octo/crate", "octo/crate"),
     ):
         git(tmp_path, "remote", "set-url", "origin", url)
         assert script.repository_of_origin(str(tmp_path), "github.com") == repository
-    error = "^The remote origin is not a repository on github.com\nName it with --repository OWNER/NAME.$"
+    error = "^git has no remote origin on github.com\nName the repository with --repository OWNER/NAME.$"
     for url in (
         "https://github.com.evil.example/octo/crate",
         "https://gitea.example/github.com/octo/crate",
@@ -3928,7 +3970,7 @@ def test_the_repository_is_that_of_an_origin_on_github(tmp_path: Path) -> None:
 
 def test_without_git_the_repository_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(script.AuthError, match="Name it with --repository OWNER/NAME.$"):
+    with pytest.raises(script.AuthError, match="Name the repository with --repository OWNER/NAME.$"):
         script.repository_of_origin(str(tmp_path), "github.com")
 
 
