@@ -1304,16 +1304,14 @@ def choose(members: list[Crate], cargo_registry: str, chosen: list[str], exclude
 def needed_outside(crates: list[Crate], members: list[Crate], cargo_registry: str) -> list[Crate]:
     """Return the members that the crates need, but that are not published with them.
 
-    The registry must have them already.
+    The registry must have these already. They include members with `publish = false`, of which it can have
+    an earlier version, but not members that only other registries may have.
     """
     needed = {name for crate in crates for name in crate.needs} - {crate.name for crate in crates}
     return [
         member
         for member in members
-        if member.name in needed
-        # It can have one with `publish = false` from earlier. A dependency on one for another registry names
-        # that registry.
-        and (member.is_private or member.may_go_to(cargo_registry))
+        if member.name in needed and (member.is_private or member.may_go_to(cargo_registry))
     ]
 
 
