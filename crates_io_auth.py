@@ -28,6 +28,7 @@ import hashlib
 import http.client
 import io
 import json
+import math
 import os
 import re
 import signal
@@ -546,7 +547,7 @@ class CI:
 
     def record_path(self) -> str:
         """Return where the record of this job is. Raises AuthError."""
-        # Not tempfile.gettempdir: it passes over a full disk, and `post` would not look where `main` wrote.
+        # Not tempfile.gettempdir: it skips a full disk, and `post` would not look where `main` wrote.
         temporary = os.environ.get("TMPDIR") or os.environ.get("TEMP") or "/tmp"
         job = os.environ.get("CI_JOB_ID", "")  # GitLab sets it
         name = hashlib.sha256(os.fsencode(job)).hexdigest() if job else "no-job-id"
@@ -576,7 +577,10 @@ class GitHubActions(CI):
     single_use = False
 
     def is_true(self, name: str) -> bool:
-        """Return an input of the action that is a boolean of YAML 1.2, as GitHub's own toolkit reads it."""
+        """Return an input of the action that is a boolean of YAML 1.2, as GitHub's own toolkit reads it.
+
+        action.yml passes it in a variable whose name has no hyphens.
+        """
         value = os.environ.get("INPUT_" + name.upper().replace("-", "_")) or "false"
         if value not in ("true", "True", "TRUE", "false", "False", "FALSE"):
             raise AuthError(
@@ -705,7 +709,7 @@ def refusal(response: Response, claims: dict[str, Any], registry: str) -> AuthEr
     elif "decode JWT" in detail and has_expired(claims):
         hint = "It has expired. Retry the job to get a new one."
     elif "decode JWT" in detail:  # all that crates.io says about another audience
-        audiences = one_line(", ".join(audiences_of(claims)))
+        audiences = one_line(", ".join(audiences_of(claims)) or "(none)")
         hint = f"It is for the audience {audiences}. If the registry's is another, correct the input `url`."
     elif "JWT issuer" in detail:
         hint = "crates.io accepts jobs on github.com and gitlab.com only."
@@ -794,14 +798,14 @@ def post() -> None:
             "It expires by itself, on crates.io after 30 minutes. `crates_io_auth.py post` can be run again.",
             problems,
         )
-    for issued in tokens:
-        overdue = time.time() - issued.issued_at - LIFETIME_SECONDS
-        if overdue > 0:
-            say(
-                f"An access token expired {overdue / 60:.0f} minutes before this step. If an upload failed\n"
-                "with `Invalid authentication token`, this is why.\n"
-                "With `credential-provider: true`, cargo gets a new one in time."
-            )
+    newest = max((issued.issued_at for issued in tokens), default=math.inf)
+    overdue = time.time() - newest - LIFETIME_SECONDS
+    if overdue > 0:
+        say(
+            f"The access token expired {overdue / 60:.0f} minutes before this step. If an upload failed\n"
+            "with `Invalid authentication token`, this is why.\n"
+            "With `credential-provider: true`, cargo gets a new one in time."
+        )
     if is_missing and isinstance(ci, GitHubActions):
         raise AuthError(
             f"The record of this job, {one_line(record.path)}, is missing",
@@ -814,8 +818,9 @@ def post() -> None:
 
 # cargo's credential provider
 
-# What cargo gets before it builds. Reading crates.io's index needs no token, so cargo never sends it
-# (https://doc.rust-lang.org/cargo/reference/registry-index.html#index-authentication).
+# What cargo gets before it builds. Reading crates.io's index needs no token, so cargo never sends it. A
+# registry whose index does need one
+# (https://doc.rust-lang.org/cargo/reference/registry-index.html#index-authentication) can't be used.
 PLACEHOLDER_TOKEN = "the-upload-gets-a-real-token"
 
 
@@ -832,7 +837,7 @@ def set_up_cargo(ci: GitHubActions, registry: str, cargo_registry: str) -> None:
     Writes a launcher that starts this file with --cargo-plugin and the registry's URL. cargo itself passes
     only --cargo-plugin, which the launcher ignores. Raises AuthError or OSError.
     """
-    import shlex  # here, since getting a token needs none
+    import shlex  # here, since getting a token doesn't need it
 
     if (registry == CRATES_IO) != (cargo_registry == "crates-io"):
         raise AuthError(
@@ -869,7 +874,7 @@ def set_up_cargo(ci: GitHubActions, registry: str, cargo_registry: str) -> None:
 
 def launcher_problem(folder: str, command: list[str]) -> str:
     """Return why cargo could not start a launcher for a command in a folder; "" if it can."""
-    # cargo splits the variable with its path at blanks, and a line break would end it in GITHUB_ENV.
+    # cargo splits the value of the variable at blanks, and a line break would end it in GITHUB_ENV.
     if not folder.isprintable() or " " in folder:
         return f"the path of RUNNER_TEMP has a blank or a control character, {one_line(folder)}"
     # cmd.exe replaces %NAME% in the launcher's path, and reads its text in a code page of its own.
@@ -1203,12 +1208,7 @@ def check(options: argparse.Namespace) -> None:
         registry = read_index(index_url(cargo_registry), [*crates, *outside], deadline)
     finally:  # without the index, every crate counts as unpublished, and most flaws are found all the same
         unpublished = [crate for crate in crates if not crate.is_published]
-        find_flaws(unpublished, outside)
-        for crate in unpublished:
-            if crate.flaws:
-                cure = f"Correct {one_line(crate.package['manifest_path'])}, commit, and push a new tag:"
-                message = f"{crate.name} can't be published as it is. {cure}"
-                ci.annotate("error", "\n  ".join([message, *crate.flaws]))
+        report_flaws(ci, unpublished, outside)
     # cargo leaves out the private ones by itself.
     left_out = [member for member in members if member not in unpublished and not member.is_private]
     exclude = " ".join(f"--exclude {member.name}" for member in left_out)
@@ -1241,7 +1241,7 @@ def check(options: argparse.Namespace) -> None:
 
 def run_program(*command: str) -> subprocess.CompletedProcess[bytes]:
     """Run a program to its end, and return its exit status and output. Raises OSError."""
-    import subprocess  # here, since getting a token needs none
+    import subprocess  # here, since getting a token doesn't need it
 
     # Windows would look in the current folder first, which is the workspace.
     os.environ["NODEFAULTCURRENTDIRECTORYINEXEPATH"] = "1"
@@ -1304,8 +1304,8 @@ def choose(members: list[Crate], cargo_registry: str, chosen: list[str], exclude
 def needed_outside(crates: list[Crate], members: list[Crate], cargo_registry: str) -> list[Crate]:
     """Return the members that the crates need, but that are not published with them.
 
-    The registry must have these already. They include members with `publish = false`, of which it can have
-    an earlier version, but not members that only other registries may have.
+    The registry must have these already. One with `publish = false` counts, too: the registry can have an
+    earlier version. One that only another registry may have doesn't: a dependency can name its registry.
     """
     needed = {name for crate in crates for name in crate.needs} - {crate.name for crate in crates}
     return [
@@ -1315,8 +1315,8 @@ def needed_outside(crates: list[Crate], members: list[Crate], cargo_registry: st
     ]
 
 
-def find_flaws(crates: list[Crate], outside: list[Crate]) -> None:
-    """Find out what must be corrected in the manifest of each crate before it can be published.
+def report_flaws(ci: CI, crates: list[Crate], outside: list[Crate]) -> None:
+    """Find out and show what must be corrected in the manifest of each crate before it can be published.
 
     `outside` are the other members that they need. If the index gave no answer about one of these, the state
     of the crates that need it is unknown, too.
@@ -1331,10 +1331,14 @@ def find_flaws(crates: list[Crate], outside: list[Crate]) -> None:
             elif member.problem and not crate.problem:
                 crate.problem = f"dependency {member.name}: {member.problem}"
         crate.flaws = list(dict.fromkeys(flaws))
+        if crate.flaws:
+            cure = f"Correct {one_line(crate.package['manifest_path'])}, commit, and push a new tag:"
+            message = f"{crate.name} can't be published as it is. {cure}"
+            ci.annotate("error", "\n  ".join([message, *crate.flaws]))
 
 
 def metadata_flaws(crate: Crate) -> Iterator[str]:
-    """Return the usual reasons for which crates.io refuses the metadata of a crate.
+    """Return the usual reasons why crates.io refuses the metadata of a crate.
 
     https://github.com/rust-lang/crates.io/blob/main/src/controllers/krate/publish.rs
     """
@@ -1368,15 +1372,18 @@ def most_features(entries: list[Any]) -> int:
 
 
 def dependency_flaws(crate: Crate) -> Iterator[str]:
-    """Return what crates.io or cargo refuses about the versions of a crate's dependencies."""
+    """Return what crates.io or cargo refuses about the versions of a crate's dependencies.
+
+    A dev-dependency with a path alone is fine: cargo leaves it out when it publishes.
+    """
     for dependency in crate.package["dependencies"]:
+        if dependency["req"] != "*":
+            continue
         name = one_line(dependency["rename"] or dependency["name"])
         is_local = dependency.get("path") or str(dependency["source"]).startswith("git+")
-        if dependency["req"] == "*" and not is_local:
+        if not is_local:
             yield f'dependency {name}: crates.io accepts no version "*", write the one that you need'
-        elif (
-            dependency["req"] == "*" and dependency["kind"] != "dev"
-        ):  # cargo leaves such a one for tests out
+        elif dependency["kind"] != "dev":
             yield f'dependency {name}: write `version = "…"`, not `*`, beside its path or its git repository'
 
 
@@ -1414,11 +1421,11 @@ def about_new_crates(
     The registry tells anybody whether a crate accepts only trusted publishing.
     """
     strict = []
-    until = min(deadline, time.monotonic() + 20)  # for a hint that is nice to have
+    until = min(deadline, time.monotonic() + 20)  # the hint is only nice to have
     for crate in [crate for crate in unpublished if crate.name not in new]:
         if time.monotonic() < until:
             with contextlib.suppress(AuthError):
-                response = send("GET", f"{registry}/api/v1/crates/{crate.name}", until)
+                response = send("GET", f"{registry_url(registry)}/api/v1/crates/{crate.name}", until)
                 time.sleep(API_PAUSE_SECONDS)
                 if find(response.body, "crate", "trustpub_only") is True:
                     strict.append(crate.name)
@@ -1473,7 +1480,7 @@ def read_index(index: str, crates: list[Crate], deadline: float) -> str:
 
 def entries_in(response: Response) -> list[Any]:
     """Return what an index says of each version of a crate. Raises AuthError if that isn't clear."""
-    # As cargo reads them: https://doc.rust-lang.org/cargo/reference/registry-index.html#nonexistent-crates
+    # As cargo reads such responses: https://doc.rust-lang.org/cargo/reference/registry-index.html#nonexistent-crates
     if response.status in (404, 410, 451):
         return []
     entries = [find(line) for line in response.body.splitlines()]
@@ -1485,7 +1492,7 @@ def entries_in(response: Response) -> list[Any]:
 
 def publish_command(exclude: str, cargo_registry: str, manifest_path: str | None) -> str:
     """Return the command that publishes what is left."""
-    import shlex  # here, since getting a token needs none
+    import shlex  # here, since getting a token doesn't need it
 
     words = ["cargo", "publish", "--workspace", *exclude.split(), "--registry", shlex.quote(cargo_registry)]
     if manifest_path:
@@ -1605,12 +1612,10 @@ def publishers(options: argparse.Namespace) -> None:
     say(f"When you are done, revoke the token: {registry}/settings/tokens")
     lacking = failed if options.add else missing + failed
     if lacking:
-        message = f"{len(lacking)} of {len(crates)} crates don't have the trusted publisher {wanted}"
+        message = f"{len(lacking)} of {len(crates)} crates lack, or may lack, the trusted publisher {wanted}"
         is_addable = missing and not options.add
-        raise AuthError(
-            message,
-            "Run this again with --add." if is_addable else "Correct what is refused, and run this again.",
-        )
+        hint = "Run this again with --add." if is_addable else "See above why, and run this again."
+        raise AuthError(message, hint)
 
 
 def publishable_crates(options: argparse.Namespace) -> list[str]:
@@ -1699,7 +1704,7 @@ def workflow_texts(folder: str) -> dict[str, str]:
 def publishing_workflow(texts: dict[str, str]) -> str:
     """Return the name of the one workflow file that may publish crates, of those in `texts`.
 
-    One that can be called by another is passed over: the calling one counts. Raises AuthError.
+    One that others can call is skipped: the calling one counts. Raises AuthError.
     """
     publishes = re.compile(
         r"^[^#\n]*(uses: *\S*crates-io-auth|cargo( \+\S+)? publish(?!.*--dry-run))", re.MULTILINE
@@ -1715,7 +1720,7 @@ def publishing_workflow(texts: dict[str, str]) -> str:
 
 
 def compare(found: list[Publisher], wanted: Publisher) -> tuple[bool, str]:
-    """Return whether the wanted publisher is among those of a crate, and what there is to know of them.
+    """Return whether the wanted publisher is among those of a crate, and what to say about them.
 
     crates.io compares repositories and environments without regard to case. A publisher without an
     environment accepts every environment.
@@ -1732,9 +1737,9 @@ def compare(found: list[Publisher], wanted: Publisher) -> tuple[bool, str]:
         state += " and ".join(map(str, others))
     for other in others:
         if other in same_workflow and not other.environment:
-            state += ". The one without an environment also accepts jobs that are not protected: remove it"
+            state += ". Don't keep the one without an environment: it accepts jobs that are not protected"
         elif other in same_workflow and not matching:
-            state += f". If your job runs in the environment {other.environment}, pass it as --environment"
+            state += f". If your job runs in this one, pass --environment {other.environment}"
     return bool(matching), state
 
 

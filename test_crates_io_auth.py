@@ -2127,14 +2127,20 @@ def test_post_revokes_each_token_at_each_registry_that_issued_it(world: World, o
     assert other_world.registry.revoked == [same]
 
 
-def test_post_says_how_long_ago_a_token_has_expired_and_what_that_explains(world: World) -> None:
+def test_post_says_how_long_ago_the_token_has_expired_and_what_that_explains(world: World) -> None:
+    world.hold_tokens(1, issued_at=time.time() - 50 * 60)
     world.hold_tokens(1, issued_at=time.time() - 42 * 60)
-    world.hold_tokens(1, issued_at=time.time() - 29 * 60)
     result = world.run("post", env=world.on_github())
     assert result.status == 0
-    assert result.log.count("An access token expired ") == 1
-    assert "An access token expired 12 minutes before this step. If an upload failed\n" in result.log
+    assert result.log.count("The access token expired ") == 1
+    assert "The access token expired 12 minutes before this step. If an upload failed\n" in result.log
     assert "with `Invalid authentication token`, this is why.\n" in result.log
+
+
+def test_post_says_nothing_of_a_token_that_was_replaced_in_time(world: World) -> None:
+    world.hold_tokens(1, issued_at=time.time() - 42 * 60)
+    world.hold_tokens(1, issued_at=time.time() - 29 * 60)
+    assert world.run("post", env=world.on_github()).log == "crates-io-auth: Revoked 2 access tokens.\n"
 
 
 def test_a_token_of_the_environment_that_is_in_the_record_too_is_revoked_once(world: World) -> None:
@@ -3593,14 +3599,12 @@ The trusted publisher {WANTED}, for 3 crates on http://<registry>:
 
 alpha  matches
 beta   missing; it has octo/crate, publish.yml, environment (none) and octo/crate, release.yml, environment x\
-. If your job runs in the environment x, pass it as --environment
+. If your job runs in this one, pass --environment x
 gamma  missing
 """
     )
-    assert (
-        f"error: 2 of 3 crates don't have the trusted publisher {WANTED}\nRun this again with --add.\n"
-        in result.stderr
-    )
+    lacking = f"error: 2 of 3 crates lack, or may lack, the trusted publisher {WANTED}\n"
+    assert f"{lacking}Run this again with --add.\n" in result.stderr
     assert not created(world)
 
 
@@ -3660,7 +3664,7 @@ def test_a_list_that_never_ends_is_given_up(world: World) -> None:
     world.registry.faults = [respond(200, page)] * 100_000
     result = publishers(world, prelude=f"{NO_PAUSE}; script.REQUESTS_SECONDS = 0.3")
     assert result.status == 1
-    assert result.stdout.count(": no time is left\n") == 3
+    assert len(re.findall("from 127.0.0.1: (no time is left|timed out)", result.stdout)) == 3
 
 
 @needs("cargo", "git")
@@ -3712,9 +3716,7 @@ def test_with_an_environment_the_match_is_exact_and_one_without_is_named(world: 
     for environment in ("release", None):
         give_publisher(world, "gamma", environment=environment)
     result = publishers(world, "--environment", "release")
-    has = (
-        f"has {WANTED}. The one without an environment also accepts jobs that are not protected: remove it\n"
-    )
+    has = f"has {WANTED}. Don't keep the one without an environment: it accepts jobs that are not protected\n"
     assert result.stdout.endswith(f"alpha  matches\nbeta   missing; it {has}gamma  matches; it also {has}")
 
 
@@ -3733,10 +3735,10 @@ def test_one_refusal_stops_no_other_and_says_what_to_do(world: World) -> None:
     )
     assert gamma.startswith("gamma  refused (HTTP 409: This crate already has the maximum number")
     assert gamma.endswith("). Remove one of its publishers first")
-    assert result.stderr.endswith("\nCorrect what is refused, and run this again.\n")
+    assert result.stderr.endswith("\nSee above why, and run this again.\n")
     assert publishers(world).stderr.endswith("\nRun this again with --add.\n")
     world.registry.new_crates = {"alpha", "beta", "gamma"}
-    assert publishers(world).stderr.endswith("\nCorrect what is refused, and run this again.\n")
+    assert publishers(world).stderr.endswith("\nSee above why, and run this again.\n")
 
 
 @needs("cargo", "git")
