@@ -28,7 +28,6 @@ import hashlib
 import http.client
 import io
 import json
-import math
 import os
 import re
 import signal
@@ -798,14 +797,6 @@ def post() -> None:
             "It expires by itself, on crates.io after 30 minutes. `crates_io_auth.py post` can be run again.",
             problems,
         )
-    newest = max((issued.issued_at for issued in tokens), default=math.inf)
-    overdue = time.time() - newest - LIFETIME_SECONDS
-    if overdue > 0:
-        say(
-            f"The access token expired {overdue / 60:.0f} minutes before this step. If an upload failed\n"
-            "with `Invalid authentication token`, this is why.\n"
-            "With `credential-provider: true`, cargo gets a new one in time."
-        )
     if is_missing and isinstance(ci, GitHubActions):
         raise AuthError(
             f"The record of this job, {one_line(record.path)}, is missing",
@@ -814,6 +805,14 @@ def post() -> None:
         )
     if not tokens:
         say("Nothing to revoke.")
+        return
+    overdue = time.time() - LIFETIME_SECONDS - max(issued.issued_at for issued in tokens)
+    if overdue > 0:
+        say(
+            f"The access token expired {overdue / 60:.0f} minutes before this step. If an upload failed\n"
+            "with `Invalid authentication token`, this is why.\n"
+            "With `credential-provider: true`, cargo gets a new one in time."
+        )
 
 
 # cargo's credential provider
@@ -1347,14 +1346,13 @@ def metadata_flaws(crate: Crate) -> Iterator[str]:
         yield 'description: it is missing, add `description = "…"`'
     if not package["license"] and not package["license_file"]:
         yield 'license: it is missing, add `license = "…"` (an SPDX expression) or `license-file = "…"`'
-    if len(package["keywords"]) > 5:
-        yield f"keywords: {len(package['keywords'])} are too many, keep at most 5"
+    for field in ("keywords", "categories"):
+        if len(package[field]) > 5:
+            yield f"{field}: {len(package[field])} are too many, keep at most 5"
     for keyword in package["keywords"]:
         if not re.fullmatch("[A-Za-z0-9][A-Za-z0-9_+-]{0,19}", keyword):
             rule = "use at most 20 of the characters A-Z, a-z, 0-9, _, - and +, first a letter or a digit"
             yield f"keywords: `{one_line(keyword)}` is refused, {rule}"
-    if len(package["categories"]) > 5:
-        yield f"categories: {len(package['categories'])} are too many, keep at most 5"
     # Not counting the implicit features of optional dependencies.
     features = [name for name, value in package["features"].items() if value != [f"dep:{name}"]]
     # crates.io allows some crates more: at least as many as a published version has.
@@ -1585,7 +1583,7 @@ def publishers(options: argparse.Namespace) -> None:
     wanted = wanted_publisher(options)
     crates = publishable_crates(options)
     print(printable(f"The trusted publisher {wanted}, for {len(crates)} crates on {registry}:\n"))
-    states = {}  # what the table says of each crate
+    states = dict.fromkeys(crates, "")  # what the table says of each crate
     missing, failed = [], []
     for name in crates:
         try:
@@ -1595,7 +1593,7 @@ def publishers(options: argparse.Namespace) -> None:
         except AuthError as error:
             states[name] = error.message
             failed.append(name)
-        show(name, crates, states)
+        show(name, states)
     if options.add and missing:
         confirm(len(missing))
         for name in missing:
@@ -1605,10 +1603,10 @@ def publishers(options: argparse.Namespace) -> None:
             except AuthError as error:
                 states[name] = error.message
                 failed.append(name)
-            show(name, crates, states)
+            show(name, states)
         print()
         for name in crates:
-            show(name, crates, states)
+            show(name, states)
     say(f"When you are done, revoke the token: {registry}/settings/tokens")
     lacking = failed if options.add else missing + failed
     if lacking:
@@ -1652,9 +1650,9 @@ def wanted_publisher(options: argparse.Namespace) -> Publisher:
     return Publisher(repository, workflow, options.environment or "")
 
 
-def show(name: str, crates: list[str], states: dict[str, str]) -> None:
+def show(name: str, states: dict[str, str]) -> None:
     """Print a crate and its state."""
-    print(printable(f"{name:{max(map(len, crates))}}  {states[name]}"))
+    print(printable(f"{name:{max(map(len, states))}}  {states[name]}"))
 
 
 def token_of_maintainer(registry: str) -> str:
@@ -1725,22 +1723,25 @@ def compare(found: list[Publisher], wanted: Publisher) -> tuple[bool, str]:
     crates.io compares repositories and environments without regard to case. A publisher without an
     environment accepts every environment.
     """
-    repository, environment = wanted.repository.lower(), wanted.environment.lower()
-    same_workflow = [
-        one for one in found if one.repository.lower() == repository and one.workflow == wanted.workflow
-    ]
-    matching = [one for one in same_workflow if one.environment.lower() == environment]
-    others = [one for one in found if one not in matching]
-    state = "matches" if matching else "missing"
+    matches, others, environments = False, [], []
+    for one in found:
+        is_for_job = one.repository.lower() == wanted.repository.lower() and one.workflow == wanted.workflow
+        if is_for_job and one.environment.lower() == wanted.environment.lower():
+            matches = True
+        else:
+            others.append(str(one))
+            if is_for_job:
+                environments.append(one.environment)
+    state = "matches" if matches else "missing"
     if others:
-        state += "; it also has " if matching else "; it has "
-        state += " and ".join(map(str, others))
-    for other in others:
-        if other in same_workflow and not other.environment:
-            state += ". Don't keep the one without an environment: it accepts jobs that are not protected"
-        elif other in same_workflow and not matching:
-            state += f". If your job runs in this one, pass --environment {other.environment}"
-    return bool(matching), state
+        state += ("; it also has " if matches else "; it has ") + " and ".join(others)
+    if "" in environments:
+        state += ". Don't keep the one without an environment: it accepts jobs that are not protected"
+    elif environments and not matches:
+        state += (
+            f". If your job runs in the environment {environments[0]}, pass --environment {environments[0]}"
+        )
+    return matches, state
 
 
 def confirm(count: int) -> None:

@@ -3599,7 +3599,7 @@ The trusted publisher {WANTED}, for 3 crates on http://<registry>:
 
 alpha  matches
 beta   missing; it has octo/crate, publish.yml, environment (none) and octo/crate, release.yml, environment x\
-. If your job runs in this one, pass --environment x
+. If your job runs in the environment x, pass --environment x
 gamma  missing
 """
     )
