@@ -4,8 +4,8 @@
 This is crates.io's trusted publishing (https://crates.io/docs/trusted-publishing). The CI system issues an
 *identity token* (an OIDC JWT), which says which repository and workflow a job belongs to, and is meant for
 one *audience*. The *registry* exchanges it for an *access token*, with which cargo can publish for 30
-minutes. The job hands it to cargo, or cargo asks this file, as its *credential provider*, for one at each
-upload. Everything here follows from three rules:
+minutes. Either the job hands it to cargo, or this file is cargo's *credential provider*, which cargo asks for
+a token before each upload. Everything here follows from three rules:
 
 1. Every access token that is handed over is first written to the *record*, a folder that belongs to the job.
    `post` revokes what the record holds, whatever happened in between.
@@ -168,7 +168,8 @@ def secret_in(variable: str) -> str:
     if os.environ.get(variable) and not secret:
         raise AuthError(
             f"{variable} does not hold a token",
-            "A token consists of ASCII letters, digits and -._~+/= (RFC 6750). Nothing was sent. Correct it.",
+            "A token consists of at least 8 of the characters A-Z, a-z, 0-9 and -._~+/= (RFC 6750).\n"
+            "Nothing was sent. Correct it.",
         )
     return secret
 
@@ -249,7 +250,7 @@ class Response:
         return f"HTTP {self.status}: {text}" if text else f"HTTP {self.status}"
 
     def error(self) -> TransientError:
-        """Return the error for a response that is neither the expected one nor a refusal."""
+        """Return the error for a response in whose place another attempt may get a better one."""
         return TransientError(self.host, self.problem, parse_retry_after(self.headers.get("Retry-After", "")))
 
 
@@ -629,7 +630,7 @@ class GitHubActions(CI):
 
     def mask(self, secret: str) -> None:
         if self.masks:
-            # Only `run` makes stderr line-buffered, and `main` can be called without it.
+            # Before Python 3.9 only `run` makes stderr line-buffered, and `main` can be called without it.
             print(f"::add-mask::{secret}", file=sys.stderr, flush=True)
 
     def annotate(self, level: str, message: str) -> None:
@@ -911,8 +912,8 @@ def respond_to_cargo(line: bytes, registry: str) -> dict[str, object]:
     # assumed to be the one of that registry.
     if (index in CRATES_IO_INDEXES) != (registry == CRATES_IO):
         return {"Err": {"kind": "url-not-supported"}}  # cargo then asks its next provider
-    # No token is printed here, and cargo's output may go through a pipe that puts something in front of each
-    # line: a mask command would then show what it should hide.
+    # cargo's output may go through a pipe that puts something in front of each line, and a mask command would
+    # then show what it should hide. No token gets into that output.
     ci = detect_ci()
     ci.masks = False
     record = Record(ci.record_path())
@@ -945,8 +946,9 @@ def respond_to_cargo(line: bytes, registry: str) -> dict[str, object]:
 def preflight(ci: CI, record: Record, registry: str, deadline: float) -> None:
     """Find out whether an upload would get an access token, as far as that can be tried. Raises AuthError.
 
-    cargo asks before it builds, so the test token must be revoked before build scripts run
-    (https://github.com/rust-lang/cargo/issues/15743). It is never written to the disk.
+    cargo asks before it builds, so the test token is revoked before build scripts run
+    (https://github.com/rust-lang/cargo/issues/15743). It is never written to the disk: if the revocation
+    fails, nobody holds it.
     """
     if record.fresh_token(registry):
         say("Preflight: an access token of this job can be used again.")
@@ -956,7 +958,7 @@ def preflight(ci: CI, record: Record, registry: str, deadline: float) -> None:
     else:
         issued, publisher = exchange(ci, registry, deadline)
         say(f"Preflight: {registry} issues tokens for the crates with the trusted publisher {publisher}.")
-        say("If an upload fails with `not valid for crate`, add it to that crate, and run this again.")
+        say("If an upload fails with `not valid for crate`, add it to that crate, and run the job again.")
         try:
             revoke(issued, deadline)
         except AuthError as error:
@@ -1078,7 +1080,7 @@ def end_on_signals(ci: CI, command: str) -> None:
     """Make a signal end the process with a message, and set the alarm for the time of the whole command."""
     cancelled = "Cancelled."
     if command not in ("check", "publishers"):
-        cancelled += " This job's access tokens stay in its record until `post` revokes them."
+        cancelled += " This job's access tokens, if any, stay in its record until `post` revokes them."
     took_too_long = (
         f"Stopped after {COMMAND_SECONDS} seconds: a server or cargo took too long. Run this again."
     )
@@ -1088,7 +1090,8 @@ def end_on_signals(ci: CI, command: str) -> None:
             is_alarm = signal.Signals(number).name == "SIGALRM"
             report_failure(ci, command, took_too_long if is_alarm else cancelled)
         finally:  # print raises RuntimeError if the signal came in the middle of another print
-            os._exit(1)  # raises nothing, which other code could catch or drop, and waits for no thread
+            # Not sys.exit: the code that was interrupted could catch its exception, and it waits for threads.
+            os._exit(1)
 
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK", "SIGALRM"):
         if hasattr(signal, name):
@@ -1103,8 +1106,8 @@ def run(arguments: list[str]) -> int:
     """Do what the command line says, and return the exit status."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # not if it is closed
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
-            stream.reconfigure(line_buffering=True)  # since os._exit writes nothing that is left in a buffer
+            # Line by line, since os._exit writes nothing that is left in a buffer.
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n", line_buffering=True)
     if sys.stderr is None:  # if it was closed, print would write to stdout instead
         sys.stderr = io.StringIO()
     name, command = parse_arguments(arguments)
@@ -1126,8 +1129,8 @@ INDEX_REQUESTS = 32  # in parallel
 NOT_CHECKED = """\
 Not checked: whether each crate has a trusted publisher that matches this job. A crate without one stops the
 release with "access token is not valid for crate". Add it then in the settings of the crate, and run the job
-again. The command `publishers`, on your own machine, shows beforehand which crates lack it, and adds it with
-`--add`."""
+again. The command `publishers`, on your own machine, shows beforehand which crates lack it; with `--add` it
+adds it to them."""
 
 AFTER_A_STOP = """\
 If you change a file, commit it and push a new tag. If the cause was on the registry, run this again."""
@@ -1178,6 +1181,10 @@ class Crate:
     def is_private(self) -> bool:
         """Whether the crate has `publish = false`."""
         return bool(self.package["publish"] == [])
+
+    def may_be_on(self, cargo_registry: str) -> bool:
+        """Whether a registry may have the crate: one with `publish = false` can be there from earlier."""
+        return self.is_private or self.may_go_to(cargo_registry)
 
     @property
     def index_path(self) -> str:
@@ -1232,7 +1239,7 @@ def check(options: argparse.Namespace) -> None:
     if unpublished:
         print(f"\n{NOT_CHECKED}\n\nTo publish what is left:\n  {command}")
     elif crates:
-        all_there = f"all {len(crates)} versions are on {registry_name}. If you meant to release, bump them."
+        all_there = f"every version is on {registry_name}. If you meant to release, bump it."
         ci.annotate("warning", f"Nothing to publish: {all_there}")
     else:
         ci.annotate("warning", f"Nothing to publish: no crate that is chosen here may go to {registry_name}.")
@@ -1301,24 +1308,17 @@ def choose(members: list[Crate], cargo_registry: str, chosen: list[str], exclude
 
 
 def needed_outside(crates: list[Crate], members: list[Crate], cargo_registry: str) -> list[Crate]:
-    """Return the members that the crates need, but that are not published with them.
-
-    The registry must have these already. One with `publish = false` counts, too: the registry can have an
-    earlier version. One that only another registry may have doesn't: a dependency can name its registry.
-    """
+    """Return the members that the crates need, but that are not published with them."""
     needed = {name for crate in crates for name in crate.needs} - {crate.name for crate in crates}
-    return [
-        member
-        for member in members
-        if member.name in needed and (member.is_private or member.may_go_to(cargo_registry))
-    ]
+    # A dependency on a member of another registry names that registry.
+    return [member for member in members if member.name in needed and member.may_be_on(cargo_registry)]
 
 
 def report_flaws(ci: CI, crates: list[Crate], outside: list[Crate]) -> None:
     """Find out and show what must be corrected in the manifest of each crate before it can be published.
 
-    `outside` are the other members that they need. If the index gave no answer about one of these, the state
-    of the crates that need it is unknown, too.
+    `outside` are the other members that they need, and that the registry must have already. If the index gave
+    no answer about one of these, the state of the crates that need it is unknown, too.
     """
     graph = {crate.name: crate.needs for crate in crates}
     for crate in crates:
@@ -1327,8 +1327,14 @@ def report_flaws(ci: CI, crates: list[Crate], outside: list[Crate]) -> None:
             if member.is_new:
                 absent = "it is not on the registry, and has `publish = false` or is left out here"
                 flaws.append(f"dependency {member.name}: {absent}")
-            elif member.problem and not crate.problem:
-                crate.problem = f"dependency {member.name}: {member.problem}"
+            elif member.problem:
+                crate.problem = crate.problem or f"dependency {member.name}: {member.problem}"
+            elif not member.is_published:  # whether another version fits is cargo's business
+                ci.annotate(
+                    "warning",
+                    f"{crate.name} needs {member.name}, of which the registry has only other versions\n"
+                    "It is left out here. If none of them fits, cargo refuses before any upload.",
+                )
         crate.flaws = list(dict.fromkeys(flaws))
         if crate.flaws:
             cure = f"Correct {one_line(crate.package['manifest_path'])}, commit, and push a new tag:"
@@ -1427,12 +1433,11 @@ def about_new_crates(
                 time.sleep(API_PAUSE_SECONDS)
                 if find(response.body, "crate", "trustpub_only") is True:
                     strict.append(crate.name)
-    count = len(unpublished)
     message = f"""\
-{len(new)} of {count} crates are new, and a trusted publisher can't create a crate: {", ".join(new)}
+Not on the registry, and a trusted publisher can't create a crate: {", ".join(new)}
 If one isn't meant for the registry, write `publish = false` into its Cargo.toml, commit, and push a new tag.
 Otherwise publish an empty version 0.0.0 of it with an ordinary API token, add its trusted publisher, and run
-this again. Or publish all {count} crates with such a token, from this commit on your own machine:
+this again. Or publish all that is left with such a token, from this commit on your own machine:
   {command}"""
     if strict:
         message += f"\nFirst allow ordinary tokens in the settings of: {', '.join(strict)}"
@@ -1463,17 +1468,17 @@ def read_index(index: str, crates: list[Crate], deadline: float) -> str:
     if not config.ok:
         message = f"Couldn't read the index at {config.host}: {config.problem}"
         raise AuthError(message, "It must be readable without a token.")
-    pool = ThreadPoolExecutor(INDEX_REQUESTS)
-    responses = [
-        pool.submit(fetch, "GET", f"{index}/{crate.index_path}", deadline, max_bytes=INDEX_BYTES)
-        for crate in crates
-    ]
+    with ThreadPoolExecutor(INDEX_REQUESTS) as pool:
+        responses = [
+            pool.submit(fetch, "GET", f"{index}/{crate.index_path}", deadline, max_bytes=INDEX_BYTES)
+            for crate in crates
+        ]
     for crate, response in zip(crates, responses):
         try:
             crate.entries = entries_in(response.result())
         except AuthError as error:
             crate.problem = error.message
-    return str(find(config.body, "api"))
+    return str(find(config.body, "api") or "")
 
 
 def entries_in(response: Response) -> list[Any]:
@@ -1582,7 +1587,7 @@ def publishers(options: argparse.Namespace) -> None:
     api = PublisherAPI(registry, token_of_maintainer(registry), options.gitlab)
     wanted = wanted_publisher(options)
     crates = publishable_crates(options)
-    print(printable(f"The trusted publisher {wanted}, for {len(crates)} crates on {registry}:\n"))
+    print(printable(f"The trusted publisher {wanted}, on {registry}:\n"))
     states = dict.fromkeys(crates, "")  # what the table says of each crate
     missing, failed = [], []
     for name in crates:
@@ -1608,9 +1613,11 @@ def publishers(options: argparse.Namespace) -> None:
         for name in crates:
             show(name, states)
     say(f"When you are done, revoke the token: {registry}/settings/tokens")
-    lacking = failed if options.add else missing + failed
+    lacking = failed if options.add else missing + failed  # --add has added the missing ones, or has failed
     if lacking:
-        message = f"{len(lacking)} of {len(crates)} crates lack, or may lack, the trusted publisher {wanted}"
+        message = (
+            f"Crates that lack, or may lack, the trusted publisher {wanted}: {len(lacking)} of {len(crates)}"
+        )
         is_addable = missing and not options.add
         hint = "Run this again with --add." if is_addable else "See above why, and run this again."
         raise AuthError(message, hint)
@@ -1641,8 +1648,9 @@ def wanted_publisher(options: argparse.Namespace) -> Publisher:
         raise AuthError(f"{one_line(repository)} is not a repository", "Write it as OWNER/NAME.")
     if "/" in workflow and not options.gitlab:
         raise AuthError(f"{one_line(workflow)} is a path", "Write only the name of the workflow file.")
-    # A publisher without an environment would not protect the one that the workflow has.
-    if options.environment is None and re.search(r"\benvironment:", texts.get(workflow, "")):
+    # Without its environment, the publisher would also accept a workflow that doesn't have that protection.
+    key = re.compile(r"""^\s*["']?environment["']?\s*:""", re.MULTILINE)
+    if options.environment is None and key.search(texts.get(workflow, "")):
         raise AuthError(
             f"{one_line(workflow)} has an `environment`",
             "Pass it as --environment NAME, or --environment '' if the publisher is to accept any job.",
@@ -1711,7 +1719,7 @@ def publishing_workflow(texts: dict[str, str]) -> str:
     if len(found) != 1:
         which = f"{len(found)} workflow files publish crates: {one_line(', '.join(found))}"
         raise AuthError(
-            which if found else "No workflow file was found that publishes crates",
+            which if found else "Found no workflow file that clearly publishes crates",
             "Name it with --workflow FILE.",
         )
     return found[0]
@@ -1746,7 +1754,7 @@ def compare(found: list[Publisher], wanted: Publisher) -> tuple[bool, str]:
 
 def confirm(count: int) -> None:
     """Say what adding does, and ask on a terminal whether to go on. Raises AuthError if not."""
-    say(f"The registry will e-mail every owner who has a verified address, for each of {count} crates.")
+    say(f"Crates: {count}. For each, the registry will e-mail every owner who has a verified address.")
     if sys.stdin and sys.stdin.isatty():
         print("Go on? [y/N] ", end="", file=sys.stderr, flush=True)
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
@@ -1757,17 +1765,15 @@ def publisher_error(response: Response) -> AuthError:
     """Return the error for a refusal, in the registry's own words, with what to do."""
     detail = response.detail.lower()
     if not detail:
-        hint = "This is not the registry's own error: is --url right? Or does a firewall or a proxy respond"
+        hint = "These are not the registry's own words: check --url, and what stands between"
     elif response.status == 404:
         hint = "Publish a first version of it"
     elif response.status == 409:
         hint = "Remove one of its publishers first"
     elif "not an owner" in detail:
         hint = "An owner must do this; belonging to a team that owns it isn't enough"
-    elif "email" in detail or "e-mail" in detail:
-        hint = f"Verify your e-mail address in the settings of {response.host}"
-    elif "github account" in detail:
-        hint = f"Link your GitHub account in the settings of {response.host}"
+    elif "email" in detail or "github account" in detail:
+        hint = f"Do this in your settings on {response.host}"
     elif response.status in (401, 403):
         hint = "The token needs the scope `trusted-publishing`, for this crate"
     else:
