@@ -577,17 +577,14 @@ class GitHubActions(CI):
     single_use = False
 
     def is_true(self, name: str) -> bool:
-        """Return an input of the action that is a boolean of YAML 1.2, as GitHub's own toolkit reads it.
-
-        action.yml passes it in a variable whose name has no hyphens.
-        """
-        value = os.environ.get("INPUT_" + name.upper().replace("-", "_")) or "false"
-        if value not in ("true", "True", "TRUE", "false", "False", "FALSE"):
+        """Return a boolean input, which action.yml passes in a variable without hyphens. Raises AuthError."""
+        value = (os.environ.get("INPUT_" + name.upper().replace("-", "_")) or "false").lower()
+        if value not in ("true", "false"):
             raise AuthError(
                 f"The input {name} must be true or false, and is {one_line(value)}",
                 "Correct it in the workflow file, commit, and push a new tag.",
             )
-        return value.lower() == "true"
+        return value == "true"
 
     def endpoint(self) -> tuple[str, str]:
         """Return the URL for identity tokens, and the bearer token for it. Raises AuthError if there is none.
@@ -1222,9 +1219,9 @@ def check(options: argparse.Namespace) -> None:
     ci.set_output("exclude", exclude)
     ci.set_output("publish", "true" if unpublished else "false")
     ci.summarize(markdown_table(crates, cargo_registry))
-    width = max((len(crate.name) for crate in crates), default=0)
-    for crate in crates:
-        print(printable(f"{crate.name:{width}}  {crate.version:12}  {crate.state}"))
+    states = {crate.name: f"{crate.version:12}  {crate.state}" for crate in crates}
+    for name in states:
+        show(name, states)
     new = [crate.name for crate in unpublished if crate.is_new]
     if new:
         ci.annotate("error", about_new_crates(new, unpublished, registry, command, deadline))
@@ -1243,6 +1240,11 @@ def check(options: argparse.Namespace) -> None:
         ci.annotate("warning", f"Nothing to publish: {all_there}")
     else:
         ci.annotate("warning", f"Nothing to publish: no crate that is chosen here may go to {registry_name}.")
+
+
+def show(name: str, states: dict[str, str]) -> None:
+    """Print the name of a crate and its state, as a line of a table of all states."""
+    print(printable(f"{name:{max(map(len, states))}}  {states[name]}"))
 
 
 def run_program(*command: str) -> subprocess.CompletedProcess[bytes]:
@@ -1426,8 +1428,8 @@ def about_new_crates(
     """
     strict = []
     until = min(deadline, time.monotonic() + 20)  # the hint is only nice to have
-    for crate in [crate for crate in unpublished if crate.name not in new]:
-        if time.monotonic() < until:
+    for crate in unpublished:
+        if not crate.is_new and time.monotonic() < until:
             with contextlib.suppress(AuthError):
                 response = send("GET", f"{registry_url(registry)}/api/v1/crates/{crate.name}", until)
                 time.sleep(API_PAUSE_SECONDS)
@@ -1656,11 +1658,6 @@ def wanted_publisher(options: argparse.Namespace) -> Publisher:
             "Pass it as --environment NAME, or --environment '' if the publisher is to accept any job.",
         )
     return Publisher(repository, workflow, options.environment or "")
-
-
-def show(name: str, states: dict[str, str]) -> None:
-    """Print a crate and its state."""
-    print(printable(f"{name:{max(map(len, states))}}  {states[name]}"))
 
 
 def token_of_maintainer(registry: str) -> str:
