@@ -250,7 +250,7 @@ class Response:
         return f"HTTP {self.status}: {text}" if text else f"HTTP {self.status}"
 
     def error(self) -> TransientError:
-        """Return the error for a response in whose place another attempt may get a better one."""
+        """Return the error for a response that another attempt may improve on."""
         return TransientError(self.host, self.problem, parse_retry_after(self.headers.get("Retry-After", "")))
 
 
@@ -507,7 +507,7 @@ class CI:
     """Any CI system, or a shell. A subclass overrides what its system does differently."""
 
     single_use = True  # the job has one identity token, and the registry accepts it once
-    masks = True  # whether `mask` may print; not while cargo shows what this process prints
+    masks = True  # whether `mask` may print, see `respond_to_cargo`
 
     def identity_token(self, audience: str, deadline: float) -> str:
         """Return an identity token from the variable that is named after the audience.
@@ -627,7 +627,7 @@ class GitHubActions(CI):
 
     def mask(self, secret: str) -> None:
         if self.masks:
-            # Before Python 3.9 only `run` makes stderr line-buffered, and `main` can be called without it.
+            # flush: before Python 3.9 stderr isn't line-buffered if a caller of `main` doesn't make it so.
             print(f"::add-mask::{secret}", file=sys.stderr, flush=True)
 
     def annotate(self, level: str, message: str) -> None:
@@ -807,8 +807,8 @@ def post() -> None:
     overdue = time.time() - LIFETIME_SECONDS - max(issued.issued_at for issued in tokens)
     if overdue > 0:
         say(
-            f"The access token expired {overdue / 60:.0f} minutes before this step. If an upload failed\n"
-            "with `Invalid authentication token`, this is why.\n"
+            f"The last access token expired {overdue / 60:.0f} minutes before this step.\n"
+            "If an upload failed with `Invalid authentication token`, this is why.\n"
             "With `credential-provider: true`, cargo gets a new one in time."
         )
 
@@ -816,8 +816,8 @@ def post() -> None:
 # cargo's credential provider
 
 # What cargo gets before it builds. Reading crates.io's index needs no token, so cargo never sends it. A
-# registry whose index does need one
-# (https://doc.rust-lang.org/cargo/reference/registry-index.html#index-authentication) can't be used.
+# registry whose index needs one can't be used
+# (https://doc.rust-lang.org/cargo/reference/registry-index.html#index-authentication).
 PLACEHOLDER_TOKEN = "the-upload-gets-a-real-token"
 
 
@@ -1125,9 +1125,9 @@ INDEX_REQUESTS = 32  # in parallel
 
 NOT_CHECKED = """\
 Not checked: whether each crate has a trusted publisher that matches this job. A crate without one stops the
-release with "access token is not valid for crate". Add it then in the settings of the crate, and run the job
-again. The command `publishers`, on your own machine, shows beforehand which crates lack it; with `--add` it
-adds it to them."""
+release with "access token is not valid for crate". If that happens, add one in the settings of the crate, and
+run the job again. The command `publishers`, on your own machine, shows beforehand which crates lack one, and
+`publishers --add` adds it."""
 
 AFTER_A_STOP = """\
 If you change a file, commit it and push a new tag. If the cause was on the registry, run this again."""
@@ -1236,7 +1236,7 @@ def check(options: argparse.Namespace) -> None:
     if unpublished:
         print(f"\n{NOT_CHECKED}\n\nTo publish what is left:\n  {command}")
     elif crates:
-        all_there = f"every version is on {registry_name}. If you meant to release, bump it."
+        all_there = f"every version is on {registry_name}. If you meant to release, bump the version."
         ci.annotate("warning", f"Nothing to publish: {all_there}")
     else:
         ci.annotate("warning", f"Nothing to publish: no crate that is chosen here may go to {registry_name}.")
@@ -1312,7 +1312,7 @@ def choose(members: list[Crate], cargo_registry: str, chosen: list[str], exclude
 def needed_outside(crates: list[Crate], members: list[Crate], cargo_registry: str) -> list[Crate]:
     """Return the members that the crates need, but that are not published with them."""
     needed = {name for crate in crates for name in crate.needs} - {crate.name for crate in crates}
-    # A dependency on a member of another registry names that registry.
+    # A member that may only go to another registry is fetched from there: this one needn't have it.
     return [member for member in members if member.name in needed and member.may_be_on(cargo_registry)]
 
 
@@ -1331,7 +1331,9 @@ def report_flaws(ci: CI, crates: list[Crate], outside: list[Crate]) -> None:
                 flaws.append(f"dependency {member.name}: {absent}")
             elif member.problem:
                 crate.problem = crate.problem or f"dependency {member.name}: {member.problem}"
-            elif not member.is_published:  # whether another version fits is cargo's business
+            elif (
+                member.entries and not member.is_published
+            ):  # whether another version fits is cargo's business
                 ci.annotate(
                     "warning",
                     f"{crate.name} needs {member.name}, of which the registry has only other versions\n"
@@ -1363,7 +1365,7 @@ def metadata_flaws(crate: Crate) -> Iterator[str]:
             yield f"keywords: `{one_line(keyword)}` is refused, {rule}"
     # Not counting the implicit features of optional dependencies.
     features = [name for name, value in package["features"].items() if value != [f"dep:{name}"]]
-    # crates.io allows some crates more: at least as many as a published version has.
+    # Some crates have a higher limit on crates.io: at least as many as a published version has.
     if len(features) > max(300, most_features(crate.entries or [])):
         yield f"features: {len(features)} are too many, keep at most 300 or ask crates.io for more"
 
@@ -1380,7 +1382,7 @@ def most_features(entries: list[Any]) -> int:
 def dependency_flaws(crate: Crate) -> Iterator[str]:
     """Return what crates.io or cargo refuses about the versions of a crate's dependencies.
 
-    A dev-dependency with a path alone is fine: cargo leaves it out when it publishes.
+    A dev-dependency with only a path or a git repository is fine: cargo leaves it out when it publishes.
     """
     for dependency in crate.package["dependencies"]:
         if dependency["req"] != "*":
@@ -1762,7 +1764,9 @@ def publisher_error(response: Response) -> AuthError:
     """Return the error for a refusal, in the registry's own words, with what to do."""
     detail = response.detail.lower()
     if not detail:
-        hint = "These are not the registry's own words: check --url, and what stands between"
+        hint = (
+            "These are not the registry's own words: check --url, and the proxy or firewall, if there is one"
+        )
     elif response.status == 404:
         hint = "Publish a first version of it"
     elif response.status == 409:
