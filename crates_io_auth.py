@@ -1331,9 +1331,8 @@ def report_flaws(ci: CI, crates: list[Crate], outside: list[Crate]) -> None:
                 flaws.append(f"dependency {member.name}: {absent}")
             elif member.problem:
                 crate.problem = crate.problem or f"dependency {member.name}: {member.problem}"
-            elif (
-                member.entries and not member.is_published
-            ):  # whether another version fits is cargo's business
+            elif member.entries and not member.is_published:
+                # Whether one of the others fits is cargo's business.
                 ci.annotate(
                     "warning",
                     f"{crate.name} needs {member.name}, of which the registry has only other versions\n"
