@@ -188,9 +188,9 @@ def parse_url(url: str) -> re.Match[str]:
     if not parts:
         raise AuthError(
             f"Invalid URL: {one_line(url.rpartition('@')[2])}",  # a password may stand before an @
-            "It must be https://host, perhaps with a port and a path, or http for this machine (localhost,\n"
-            "127.0.0.1, [::1]). Nothing was sent to it. Correct it where it comes from, such as the input\n"
-            "`url`, INPUT_URL, --url, or CARGO_REGISTRIES_<NAME>_INDEX.",
+            "It must be https://host, perhaps with a port and a path but without a user, or http for this\n"
+            "machine (localhost, 127.0.0.1, [::1]). Nothing was sent to it. Correct it where it comes from,\n"
+            "such as the input `url`, INPUT_URL, --url, or CARGO_REGISTRIES_<NAME>_INDEX.",
         )
     return parts
 
@@ -442,7 +442,7 @@ class Record:
         if not (stat.S_ISDIR(status.st_mode) and is_private):
             raise AuthError(
                 f"Can't use {one_line(self.path)} to record access tokens: it isn't a folder of yours alone",
-                "It must be no link, and have the mode 0700. Find out who made it, and remove it.",
+                "It must not be a link, and its mode must be 0700. Find out who made it, and remove it.",
             )
 
     def add(self, issued: IssuedToken) -> None:
@@ -471,7 +471,7 @@ class Record:
             registry, token, issued_at = (find(content, key) for key in ("registry", "token", "issued_at"))
             if isinstance(registry, str) and as_secret(token) and isinstance(issued_at, (int, float)):
                 tokens.append(IssuedToken(registry, token, issued_at, path))
-            elif content:  # not if another process is about to write it
+            elif content:  # an empty file is one that another process has just made
                 say(f"Skipped {one_line(path)}, which can't be read. A token in it expires by itself.")
         return tokens
 
@@ -506,7 +506,7 @@ def absolute_path(variable: str, path: str) -> str:
 class CI:
     """Any CI system, or a shell. A subclass overrides what its system does differently."""
 
-    single_use = True  # the job has one identity token, and the registry accepts it once
+    single_use = True  # the job has one identity token, and the registry accepts it once: see `preflight`
     masks = True  # whether `mask` may print, see `respond_to_cargo`
 
     def identity_token(self, audience: str, deadline: float) -> str:
@@ -547,7 +547,7 @@ class CI:
 
     def record_path(self) -> str:
         """Return where the record of this job is. Raises AuthError."""
-        # Not tempfile.gettempdir: it skips a full disk, and `post` would not look where `main` wrote.
+        # Not tempfile.gettempdir: it skips a full disk, so `post` could look elsewhere than `main`.
         temporary = os.environ.get("TMPDIR") or os.environ.get("TEMP") or "/tmp"
         job = os.environ.get("CI_JOB_ID", "")  # GitLab sets it
         name = hashlib.sha256(os.fsencode(job)).hexdigest() if job else "no-job-id"
@@ -617,7 +617,7 @@ class GitHubActions(CI):
 
         Any failure can be transient, even a 403 (https://github.com/hashicorp/vault-action/issues/525).
         """
-        url, bearer = self.endpoint()
+        url, bearer = self.endpoint()  # the URL has a query already
         url += "&audience=" + urllib.parse.quote(audience, safe="")
         response = send("GET", url, deadline, bearer)
         token = as_secret(find(response.body, "value")) if response.ok else ""
@@ -807,8 +807,8 @@ def post() -> None:
     overdue = time.time() - LIFETIME_SECONDS - max(issued.issued_at for issued in tokens)
     if overdue > 0:
         say(
-            f"The last access token expired {overdue / 60:.0f} minutes before this step.\n"
-            "If an upload failed with `Invalid authentication token`, this is why.\n"
+            f"The last access token expired {overdue / 60:.0f} min before this step.\n"
+            "If an upload failed with `Invalid authentication token`, this may be why.\n"
             "With `credential-provider: true`, cargo gets a new one in time."
         )
 
@@ -831,8 +831,8 @@ def variable_prefix(cargo_registry: str) -> str:
 def set_up_cargo(ci: GitHubActions, registry: str, cargo_registry: str) -> None:
     """Have cargo get its tokens for a registry from this file, in the steps that follow.
 
-    Writes a launcher that starts this file with --cargo-plugin and the registry's URL. cargo itself passes
-    only --cargo-plugin, which the launcher ignores. Raises AuthError or OSError.
+    Writes a launcher that starts this file with --cargo-plugin and the registry's URL. It drops the arguments
+    that cargo passes. Raises AuthError or OSError.
     """
     import shlex  # here, since getting a token doesn't need it
 
@@ -871,9 +871,9 @@ def set_up_cargo(ci: GitHubActions, registry: str, cargo_registry: str) -> None:
 
 def launcher_problem(folder: str, command: list[str]) -> str:
     """Return why cargo could not start a launcher for a command in a folder; "" if it can."""
-    # cargo splits the value of the variable at blanks, and a line break would end it in GITHUB_ENV.
+    # cargo splits the value of the variable at spaces, and a line break would end it in GITHUB_ENV.
     if not folder.isprintable() or " " in folder:
-        return f"the path of RUNNER_TEMP has a blank or a control character, {one_line(folder)}"
+        return f"the path of RUNNER_TEMP has a space or a control character, {one_line(folder)}"
     # cmd.exe replaces %NAME% in the launcher's path, and reads its text in a code page of its own.
     if sys.platform == "win32" and "%" in folder:
         return f"the path of RUNNER_TEMP has a %, {one_line(folder)}"
@@ -909,8 +909,8 @@ def respond_to_cargo(line: bytes, registry: str) -> dict[str, object]:
     # assumed to be the one of that registry.
     if (index in CRATES_IO_INDEXES) != (registry == CRATES_IO):
         return {"Err": {"kind": "url-not-supported"}}  # cargo then asks its next provider
-    # cargo's output may go through a pipe that puts something in front of each line, and a mask command would
-    # then show what it should hide. No token gets into that output.
+    # Something may put a prefix before each line of cargo's output. The runner would not recognise a mask
+    # command then, and show the secret in it. No token that would have to be masked gets into that output.
     ci = detect_ci()
     ci.masks = False
     record = Record(ci.record_path())
@@ -924,7 +924,7 @@ def respond_to_cargo(line: bytes, registry: str) -> dict[str, object]:
     if kind == "login":
         raise AuthError("`cargo login` isn't needed: cargo gets its tokens from crates-io-auth")
     if operation in ("owners", "yank", "unyank"):
-        command = operation.replace("owners", "owner")
+        command = {"owners": "owner", "yank": "yank", "unyank": "yank --undo"}[operation]
         raise AuthError(
             f"A token of trusted publishing can't be used for `cargo {command}`",
             f"Use an ordinary API token: `cargo {command} --token …`.",
@@ -941,7 +941,7 @@ def respond_to_cargo(line: bytes, registry: str) -> dict[str, object]:
 
 
 def preflight(ci: CI, record: Record, registry: str, deadline: float) -> None:
-    """Find out whether an upload would get an access token, as far as that can be tried. Raises AuthError.
+    """Find out whether an upload would get an access token, as far as that can be tested. Raises AuthError.
 
     cargo asks before it builds, so the test token is revoked before build scripts run
     (https://github.com/rust-lang/cargo/issues/15743). It is never written to the disk: if the revocation
@@ -1066,7 +1066,7 @@ def parse_arguments(arguments: list[str]) -> tuple[str, Callable[[], None]]:
 
 def report_failure(ci: CI, command: str, message: str) -> None:
     """Show why a command failed."""
-    # Only a warning from `post`: the release is out already, and its tokens expire by themselves.
+    # Only a warning from `post`: it can't change how the release went, and the tokens expire by themselves.
     ci.annotate("warning" if command == "post" else "error", message)
     if command != "post":
         # In an indented block of code nothing is a link or HTML, and no indented line can end it.
@@ -1155,7 +1155,7 @@ class Crate:
     def is_published(self) -> bool:
         """Whether the registry has this version, perhaps yanked.
 
-        It has no two versions that differ in build metadata only.
+        A registry has no two versions that differ only in build metadata.
         """
         versions = [entry["vers"].partition("+")[0] for entry in self.entries or []]
         return self.version.partition("+")[0] in versions
@@ -1195,7 +1195,7 @@ class Crate:
 
 
 def check(options: argparse.Namespace) -> None:
-    """Print which crates of a workspace can be published, and the command for it.
+    """Print which crates of a workspace can be published, and the command that does it.
 
     Raises AuthError if something would stop the release.
     """
@@ -1209,9 +1209,11 @@ def check(options: argparse.Namespace) -> None:
     outside = needed_outside(crates, members, cargo_registry)
     try:
         registry = read_index(index_url(cargo_registry), [*crates, *outside], deadline)
-    finally:  # without the index, every crate counts as unpublished, and most flaws are found all the same
-        unpublished = [crate for crate in crates if not crate.is_published]
-        report_flaws(ci, unpublished, outside)
+    except AuthError:
+        report_flaws(ci, crates, outside)  # most of them show without the index
+        raise
+    unpublished = [crate for crate in crates if not crate.is_published]
+    report_flaws(ci, unpublished, outside)
     # cargo leaves out the private ones by itself.
     left_out = [member for member in members if member not in unpublished and not member.is_private]
     exclude = " ".join(f"--exclude {member.name}" for member in left_out)
@@ -1239,7 +1241,7 @@ def check(options: argparse.Namespace) -> None:
         all_there = f"every version is on {registry_name}. If you meant to release, bump the version."
         ci.annotate("warning", f"Nothing to publish: {all_there}")
     else:
-        ci.annotate("warning", f"Nothing to publish: no crate that is chosen here may go to {registry_name}.")
+        ci.annotate("warning", f"Nothing to publish: none of the chosen crates may go to {registry_name}.")
 
 
 def show(name: str, states: dict[str, str]) -> None:
@@ -1332,11 +1334,11 @@ def report_flaws(ci: CI, crates: list[Crate], outside: list[Crate]) -> None:
             elif member.problem:
                 crate.problem = crate.problem or f"dependency {member.name}: {member.problem}"
             elif member.entries and not member.is_published:
-                # Whether one of the others fits is cargo's business.
+                # cargo decides whether one of the other versions fits.
                 ci.annotate(
                     "warning",
                     f"{crate.name} needs {member.name}, of which the registry has only other versions\n"
-                    "It is left out here. If none of them fits, cargo refuses before any upload.",
+                    "It is left out here. If none of these versions fits, cargo refuses before any upload.",
                 )
         crate.flaws = list(dict.fromkeys(flaws))
         if crate.flaws:
@@ -1398,8 +1400,8 @@ def cycle_flaws(crate: Crate, graph: dict[str, set[str]]) -> Iterator[str]:
     """Return the cycles that the dev-dependencies of a crate close in the graph of what each crate needs.
 
     cargo can't publish crates that depend on each other, even if only their tests do
-    (https://github.com/rust-lang/cargo/issues/4242). cargo doesn't even build a cycle that
-    has no dev-dependency.
+    (https://github.com/rust-lang/cargo/issues/4242). There are no others: cargo doesn't even build a cycle
+    without a dev-dependency.
     """
     for name in sorted(crate.needs_for_tests):
         path = shortest_path(name, crate.name, graph)
@@ -1428,12 +1430,12 @@ def about_new_crates(
     The registry tells anybody whether a crate accepts only trusted publishing.
     """
     strict = []
-    until = min(deadline, time.monotonic() + 20)  # the hint is only nice to have
+    until = min(deadline, time.monotonic() + 20)  # no longer, since this is only a hint
     for crate in unpublished:
         if not crate.is_new and time.monotonic() < until:
             with contextlib.suppress(AuthError):
-                response = send("GET", f"{registry_url(registry)}/api/v1/crates/{crate.name}", until)
                 time.sleep(API_PAUSE_SECONDS)
+                response = send("GET", f"{registry_url(registry)}/api/v1/crates/{crate.name}", until)
                 if find(response.body, "crate", "trustpub_only") is True:
                     strict.append(crate.name)
     message = f"""\
@@ -1521,7 +1523,7 @@ def markdown_table(crates: list[Crate], cargo_registry: str) -> str:
 
 
 class PublisherAPI:
-    """The registry's API for trusted publishers. Those on GitHub and on GitLab have fields of other names."""
+    """The registry's API for trusted publishers. GitHub's and GitLab's have different field names."""
 
     def __init__(self, registry: str, token: str, gitlab: bool) -> None:
         self.token = token
@@ -1539,8 +1541,8 @@ class PublisherAPI:
         found = []
         query = f"?crate={urllib.parse.quote(crate)}&per_page=100"
         while query:
-            response = fetch("GET", self.url + query, deadline, self.token)
             time.sleep(API_PAUSE_SECONDS)
+            response = fetch("GET", self.url + query, deadline, self.token)
             if response.refused:
                 raise publisher_error(response)
             configs = find(response.body, f"{self.config}s")
@@ -1569,8 +1571,8 @@ class PublisherAPI:
             "environment": publisher.environment or None,
         }
         deadline = time.monotonic() + REQUESTS_SECONDS
-        response = send("POST", self.url, deadline, self.token, body={self.config: config})
         time.sleep(API_PAUSE_SECONDS)
+        response = send("POST", self.url, deadline, self.token, body={self.config: config})
         if response.refused:
             raise publisher_error(response)
         if not response.ok:
@@ -1592,7 +1594,7 @@ def publishers(options: argparse.Namespace) -> None:
     crates = publishable_crates(options)
     print(printable(f"The trusted publisher {wanted}, on {registry}:\n"))
     states = dict.fromkeys(crates, "")  # what the table says of each crate
-    missing, failed = [], []
+    missing, unknown = [], []
     for name in crates:
         try:
             matches, states[name] = compare(api.publishers_of(name), wanted)
@@ -1600,27 +1602,25 @@ def publishers(options: argparse.Namespace) -> None:
                 missing.append(name)
         except AuthError as error:
             states[name] = error.message
-            failed.append(name)
+            unknown.append(name)
         show(name, states)
     if options.add and missing:
         confirm(len(missing))
-        for name in missing:
+        for name in list(missing):
             try:
                 api.add(name, wanted)
+                missing.remove(name)
                 states[name] = "added"
             except AuthError as error:
                 states[name] = error.message
-                failed.append(name)
             show(name, states)
         print()
         for name in crates:
             show(name, states)
     say(f"When you are done, revoke the token: {registry}/settings/tokens")
-    lacking = failed if options.add else missing + failed  # --add has added the missing ones, or has failed
+    lacking = len(missing + unknown)
     if lacking:
-        message = (
-            f"Crates that lack, or may lack, the trusted publisher {wanted}: {len(lacking)} of {len(crates)}"
-        )
+        message = f"Crates that lack, or may lack, the trusted publisher {wanted}: {lacking} of {len(crates)}"
         is_addable = missing and not options.add
         hint = "Run this again with --add." if is_addable else "See above why, and run this again."
         raise AuthError(message, hint)
@@ -1651,6 +1651,11 @@ def wanted_publisher(options: argparse.Namespace) -> Publisher:
         raise AuthError(f"{one_line(repository)} is not a repository", "Write it as OWNER/NAME.")
     if "/" in workflow and not options.gitlab:
         raise AuthError(f"{one_line(workflow)} is a path", "Write only the name of the workflow file.")
+    if texts and not options.repository and workflow not in texts:
+        raise AuthError(
+            f"There is no {one_line(workflow)} in .github/workflows",
+            "Correct --workflow. If it is in another repository, pass --repository, too.",
+        )
     # Without its environment, the publisher would also accept a workflow that doesn't have that protection.
     key = re.compile(r"""^\s*["']?environment["']?\s*:""", re.MULTILINE)
     if options.environment is None and key.search(texts.get(workflow, "")):
@@ -1767,9 +1772,9 @@ def publisher_error(response: Response) -> AuthError:
             "These are not the registry's own words: check --url, and the proxy or firewall, if there is one"
         )
     elif response.status == 404:
-        hint = "Publish a first version of it"
+        hint = "Publish a first version of the crate"
     elif response.status == 409:
-        hint = "Remove one of its publishers first"
+        hint = "Remove one of the crate's publishers first"
     elif "not an owner" in detail:
         hint = "An owner must do this; belonging to a team that owns it isn't enough"
     elif "email" in detail or "github account" in detail:

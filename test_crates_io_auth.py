@@ -1960,7 +1960,7 @@ def test_a_planted_record_is_refused_before_a_token_is_asked_for(world: World) -
     result = world.run(env=world.on_github())
     assert result.status == 1
     assert result.log.startswith(f"##[error]Can't use {world.record()} to record access tokens: ")
-    assert "\nIt must be no link, and have the mode 0700. Find out who made it, and" in result.log
+    assert "\nIt must not be a link, and its mode must be 0700. Find out who made it, and" in result.log
     assert not world.github.requests + world.registry.requests
 
 
@@ -2135,8 +2135,8 @@ def test_post_says_how_long_ago_the_token_has_expired_and_what_that_explains(wor
     result = world.run("post", env=world.on_github())
     assert result.status == 0
     assert result.log.count("access token expired ") == 1
-    assert "The last access token expired 12 minutes before this step.\n" in result.log
-    assert "If an upload failed with `Invalid authentication token`, this is why.\n" in result.log
+    assert "The last access token expired 12 min before this step.\n" in result.log
+    assert "If an upload failed with `Invalid authentication token`, this may be why.\n" in result.log
 
 
 def test_post_says_nothing_of_a_token_that_was_replaced_in_time(world: World) -> None:
@@ -2635,7 +2635,7 @@ crates-io-auth: They are revoked when the job ends.
         pytest.param({"INPUT_REGISTRY": None}, "temp", "The inputs url (http://", id="url alone"),
         pytest.param({"INPUT_URL": None}, "temp", "The inputs url (https://crates.io)", id="registry alone"),
         pytest.param({"ACTIONS_ID_TOKEN_REQUEST_TOKEN": ""}, "temp", "Missing permission", id="permission"),
-        pytest.param({}, "te mp", "credential-provider doesn't work here", id="blank"),
+        pytest.param({}, "te mp", "credential-provider doesn't work here", id="space"),
         pytest.param({}, "te\nB=c", "credential-provider doesn't work here", id="line break", marks=on_posix),
         pytest.param({}, "te%mp", "credential-provider doesn't work here", id="percent", marks=on_windows),
     ],
@@ -2876,7 +2876,7 @@ def err_of(monkeypatch: Any, capsys: Any, tmp_path: Path) -> ErrOf:
         pytest.param({"kind": "login"}, "`cargo login` isn't needed: ", id="login"),
         pytest.param({"kind": "get", "operation": "yank"}, "can't be used for `cargo yank`\n", id="yank"),
         pytest.param(
-            {"kind": "get", "operation": "unyank"}, "can't be used for `cargo unyank`\n", id="unyank"
+            {"kind": "get", "operation": "unyank"}, "can't be used for `cargo yank --undo`\n", id="unyank"
         ),
         pytest.param(
             {"kind": "get", "operation": "owners"}, "can't be used for `cargo owner`\n", id="owners"
@@ -3064,9 +3064,7 @@ def test_check_takes_a_root_package_and_a_renamed_dependency_for_what_they_are(w
 @needs("cargo")
 def test_check_finds_nothing_to_do_in_a_workspace_without_crates_to_publish(world: World) -> None:
     result = check(world, {"alpha": "publish = false"})
-    assert result.log.startswith(
-        "##[warning]Nothing to publish: no crate that is chosen here may go to local."
-    )
+    assert result.log.startswith("##[warning]Nothing to publish: none of the chosen crates may go to local.")
     assert (result.status, result.outputs) == (0, "exclude=\npublish=false\n")
 
 
@@ -3698,6 +3696,14 @@ def test_a_list_of_publishers_is_asked_for_again_after_a_transient_failure(world
 
 
 @needs("cargo", "git")
+def test_publishers_asks_for_one_crate_a_second_also_if_the_registry_fails(world: World) -> None:
+    world.registry.faults = [respond(503)] * 12
+    sleep = "script.time.sleep = lambda seconds: print('pause', seconds)"
+    result = publishers(world, prelude=f"{IMPATIENT}\n{sleep}")
+    assert result.stdout.count("pause 1\n") == 3
+
+
+@needs("cargo", "git")
 def test_publishers_takes_as_long_as_its_crates_take(world: World) -> None:
     for crate in ("alpha", "beta", "gamma"):
         give_publisher(world, crate)
@@ -3749,12 +3755,15 @@ def test_one_refusal_stops_no_other_and_says_what_to_do(world: World) -> None:
     result = publishers(world, "--add")
     assert result.status == 1
     *_, alpha, beta, gamma = result.stdout.splitlines()
-    assert alpha == "alpha  refused (HTTP 404: crate `alpha` does not exist). Publish a first version of it"
+    assert (
+        alpha
+        == "alpha  refused (HTTP 404: crate `alpha` does not exist). Publish a first version of the crate"
+    )
     assert beta.startswith(
         "beta   refused (HTTP 400: You are not an owner of this crate). An owner must do this; belonging"
     )
     assert gamma.startswith("gamma  refused (HTTP 409: This crate already has the maximum number")
-    assert gamma.endswith("). Remove one of its publishers first")
+    assert gamma.endswith("). Remove one of the crate's publishers first")
     assert result.stderr.endswith("\nSee above why, and run this again.\n")
     assert publishers(world).stderr.endswith("\nRun this again with --add.\n")
     world.registry.new_crates = {"alpha", "beta", "gamma"}
@@ -3916,6 +3925,9 @@ def test_what_publishers_can_t_find_out_it_asks_for(world: World) -> None:
     assert wanted().startswith("release.yml has an `environment`\n")
     (workflows / "release.yml").write_text("cargo publish\n  # no environment:\n    deploy-environment: x")
     assert wanted() == WANTED
+    (workflows / "ci.yml").write_text("on: push")
+    assert wanted("relase.yml").startswith("There is no relase.yml in .github/workflows\n")
+    assert wanted("relase.yml", repository="a/b") == "a/b, relase.yml, environment (none)"
     for environment in (None, "release"):
         assert wanted("a/b.yml", environment).startswith("a/b.yml is a path\n")
     (workflows / "ci.yml").write_text("uses: x/crates-io-auth@v1")
