@@ -5,7 +5,7 @@ This is crates.io's trusted publishing (https://crates.io/docs/trusted-publishin
 *identity token* (an OIDC JWT), which says which repository and workflow a job belongs to, and is meant for
 one *audience*. The *registry* exchanges it for an *access token*, with which cargo can publish for 30
 minutes. Either the job hands it to cargo, or this file is cargo's *credential provider*, which cargo asks for
-a token before each upload. Everything here follows from three rules:
+a token before each upload. What this file does with access tokens follows from three rules:
 
 1. Every access token that is handed over is first written to the *record*, a folder that belongs to the job.
    `post` revokes what the record holds, whatever happened in between.
@@ -69,7 +69,7 @@ RESPONSE_BYTES = 1024 * 1024
 
 # What may be shown, and what went wrong
 
-SECRETS: set[str] = set()  # that this process has received, see `as_secret`
+SECRETS: set[str] = set()  # those that this process has received: `as_secret` adds them
 
 
 def printable(text: str) -> str:
@@ -101,7 +101,7 @@ def say(message: str) -> None:
 
 
 class AuthError(Exception):
-    """A failure that the user can do something about: what happened, details, and a hint what to do now."""
+    """A failure that the user can do something about: what happened, details, and what to do now."""
 
     def __init__(self, message: str, hint: str = "", details: Iterable[str] = ()) -> None:
         self.message = printable(message)
@@ -471,7 +471,7 @@ class Record:
             registry, token, issued_at = (find(content, key) for key in ("registry", "token", "issued_at"))
             if isinstance(registry, str) and as_secret(token) and isinstance(issued_at, (int, float)):
                 tokens.append(IssuedToken(registry, token, issued_at, path))
-            elif content:  # an empty file is one that another process has just made
+            elif content:  # not if another process has just made the file
                 say(f"Skipped {one_line(path)}, which can't be read. A token in it expires by itself.")
         return tokens
 
@@ -533,7 +533,7 @@ class CI:
         if has_expired(claims):
             raise AuthError(
                 f"The identity token in {variable} has expired",
-                "Retry the job to get a new one. Nothing was sent.",
+                "Retry the job to get a new one.",
             )
         return token
 
@@ -775,7 +775,7 @@ def main(url: str | None = None) -> None:
 
 
 def post() -> None:
-    """Revoke every access token in the record, and a temporary one in CARGO_REGISTRY_TOKEN.
+    """Revoke each access token that can be read in the record, and a temporary one in CARGO_REGISTRY_TOKEN.
 
     Raises AuthError if one is left, after trying the others, or if the record is missing on GitHub. Raises
     OSError if the record can't be read.
@@ -815,8 +815,9 @@ def post() -> None:
 
 # cargo's credential provider
 
-# What cargo gets before it builds. Reading crates.io's index needs no token, so cargo never sends it. A
-# registry whose index needs one can't be used
+# cargo asks for a token to read the index, before it builds, and for another one at each upload. This is the
+# answer to the first request. Reading crates.io's index needs no token, so cargo never sends it. A registry
+# whose index needs one can't be used
 # (https://doc.rust-lang.org/cargo/reference/registry-index.html#index-authentication).
 PLACEHOLDER_TOKEN = "the-upload-gets-a-real-token"
 
@@ -832,7 +833,7 @@ def set_up_cargo(ci: GitHubActions, registry: str, cargo_registry: str) -> None:
     """Have cargo get its tokens for a registry from this file, in the steps that follow.
 
     Writes a launcher that starts this file with --cargo-plugin and the registry's URL. It drops the arguments
-    that cargo passes. Raises AuthError or OSError.
+    that cargo passes: the request comes on stdin. Raises AuthError or OSError.
     """
     import shlex  # here, since getting a token doesn't need it
 
@@ -905,12 +906,12 @@ def respond_to_cargo(line: bytes, registry: str) -> dict[str, object]:
             "This is not a request in version 1 of cargo's credential provider protocol",
             "Only cargo should call `--cargo-plugin`, as its credential provider.",
         )
-    # Only crates.io's index gets a token of crates.io. With another registry at --url, any other index is
-    # assumed to be the one of that registry.
+    # Only crates.io's index gets a token of crates.io. If --url names another registry, any index but
+    # crates.io's is assumed to be its own.
     if (index in CRATES_IO_INDEXES) != (registry == CRATES_IO):
         return {"Err": {"kind": "url-not-supported"}}  # cargo then asks its next provider
-    # Something may put a prefix before each line of cargo's output. The runner would not recognise a mask
-    # command then, and show the secret in it. No token that would have to be masked gets into that output.
+    # No mask commands in cargo's output: where a tool puts a prefix before each of its lines, the runner
+    # would not recognise one, and show the secret in it. No token gets into that output anyway.
     ci = detect_ci()
     ci.masks = False
     record = Record(ci.record_path())
@@ -1000,7 +1001,7 @@ def parse_arguments(arguments: list[str]) -> tuple[str, Callable[[], None]]:
     """Return the name of the command, and what it does. Exits for --help and for a wrong command line."""
     if not arguments:
         return "main", main
-    import argparse  # here, since the action doesn't need it
+    import argparse  # here, since the action doesn't need it to get a token
 
     formatter = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
@@ -1087,7 +1088,7 @@ def end_on_signals(ci: CI, command: str) -> None:
             is_alarm = signal.Signals(number).name == "SIGALRM"
             report_failure(ci, command, took_too_long if is_alarm else cancelled)
         finally:  # print raises RuntimeError if the signal came in the middle of another print
-            # Not sys.exit: the code that was interrupted could catch its exception, and it waits for threads.
+            # Not sys.exit: the interrupted code could catch its exception, and Python would wait for threads.
             os._exit(1)
 
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK", "SIGALRM"):
@@ -1130,7 +1131,7 @@ run the job again. The command `publishers`, on your own machine, shows beforeha
 `publishers --add` adds it."""
 
 AFTER_A_STOP = """\
-If you change a file, commit it and push a new tag. If the cause was on the registry, run this again."""
+If you change a file, commit it and push a new tag. If the cause was at the registry, run this again."""
 
 
 class Crate:
@@ -1140,7 +1141,7 @@ class Crate:
         self.name: str = package["name"]
         self.version: str = package["version"]
         self.package = package  # as `cargo metadata` describes it
-        self.needs = needs  # the members that it depends on when published, also those for its tests
+        self.needs = needs  # the members that its published version depends on
         self.needs_for_tests = needs_for_tests  # those of them that only its tests need
         self.entries: list[Any] | None = None  # what the index says about each version; None if not known
         self.problem = ""  # why it is not known whether it can be published
@@ -1210,10 +1211,11 @@ def check(options: argparse.Namespace) -> None:
     try:
         registry = read_index(index_url(cargo_registry), [*crates, *outside], deadline)
     except AuthError:
-        report_flaws(ci, crates, outside)  # most of them show without the index
+        report_flaws(ci, crates, outside)  # most flaws show without the index
         raise
     unpublished = [crate for crate in crates if not crate.is_published]
     report_flaws(ci, unpublished, outside)
+
     # cargo leaves out the private ones by itself.
     left_out = [member for member in members if member not in unpublished and not member.is_private]
     exclude = " ".join(f"--exclude {member.name}" for member in left_out)
@@ -1224,6 +1226,7 @@ def check(options: argparse.Namespace) -> None:
     states = {crate.name: f"{crate.version:12}  {crate.state}" for crate in crates}
     for name in states:
         show(name, states)
+
     new = [crate.name for crate in unpublished if crate.is_new]
     if new:
         ci.annotate("error", about_new_crates(new, unpublished, registry, command, deadline))
@@ -1400,8 +1403,8 @@ def cycle_flaws(crate: Crate, graph: dict[str, set[str]]) -> Iterator[str]:
     """Return the cycles that the dev-dependencies of a crate close in the graph of what each crate needs.
 
     cargo can't publish crates that depend on each other, even if only their tests do
-    (https://github.com/rust-lang/cargo/issues/4242). There are no others: cargo doesn't even build a cycle
-    without a dev-dependency.
+    (https://github.com/rust-lang/cargo/issues/4242). Only a dev-dependency can close one: cargo doesn't even
+    build any other cycle.
     """
     for name in sorted(crate.needs_for_tests):
         path = shortest_path(name, crate.name, graph)
@@ -1560,7 +1563,7 @@ class PublisherAPI:
     def add(self, crate: str, publisher: Publisher) -> None:
         """Add a trusted publisher to a crate. Raises AuthError.
 
-        There is only one attempt: the registry would add the same publisher a second time.
+        There is only one attempt: if just its response was lost, another one would add the publisher twice.
         """
         owner, _, name = publisher.repository.rpartition("/")
         config = {
@@ -1646,8 +1649,8 @@ def wanted_publisher(options: argparse.Namespace) -> Publisher:
     )
     texts = {} if options.gitlab else workflow_texts(folder)
     workflow = options.workflow or (".gitlab-ci.yml" if options.gitlab else publishing_workflow(texts))
-    groups = "+" if options.gitlab else ""
-    if not re.fullmatch(rf"[\w.-]+(/[\w.-]+){groups}(?<!\.git)", repository, re.ASCII):
+    nested = "+" if options.gitlab else ""  # a project on GitLab can be in a group of a group
+    if not re.fullmatch(rf"[\w.-]+(/[\w.-]+){nested}(?<!\.git)", repository, re.ASCII):
         raise AuthError(f"{one_line(repository)} is not a repository", "Write it as OWNER/NAME.")
     if "/" in workflow and not options.gitlab:
         raise AuthError(f"{one_line(workflow)} is a path", "Write only the name of the workflow file.")
@@ -1716,7 +1719,8 @@ def publishing_workflow(texts: dict[str, str]) -> str:
     One that others can call is skipped: the calling one counts. Raises AuthError.
     """
     publishes = re.compile(
-        r"^[^#\n]*(uses: *\S*crates-io-auth|cargo( \+\S+)? publish(?!.*--dry-run))", re.MULTILINE
+        r"^[^#\n]*(uses: *\S*crates-io-auth|cargo( \+\S+)? publish(?![\w-])(?!.* (--dry-run|-n)\b))",
+        re.MULTILINE,
     )
     found = [name for name, text in texts.items() if publishes.search(text) and "workflow_call" not in text]
     if len(found) != 1:
@@ -1756,7 +1760,7 @@ def compare(found: list[Publisher], wanted: Publisher) -> tuple[bool, str]:
 
 
 def confirm(count: int) -> None:
-    """Say what adding does, and ask on a terminal whether to go on. Raises AuthError if not."""
+    """Say what adding does, and ask whether to go on, if there is a terminal. Raises AuthError if not."""
     say(f"Crates: {count}. For each, the registry will e-mail every owner who has a verified address.")
     if sys.stdin and sys.stdin.isatty():
         print("Go on? [y/N] ", end="", file=sys.stderr, flush=True)

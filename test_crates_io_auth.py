@@ -2833,7 +2833,7 @@ def test_the_preflight_outside_github_looks_at_the_identity_token_and_leaves_it_
     assert "Ok" in ask(world, world.on_gitlab(), about(world, operation="read"))
     expired = {world.variable(): world.github.issue(world.registry.audience, exp=1_700_000_000)}
     error = ask(world, world.on_gitlab(**expired), about(world, operation="read"))["Err"]
-    assert error["message"].endswith(" has expired\nRetry the job to get a new one. Nothing was sent.")
+    assert error["message"].endswith(" has expired\nRetry the job to get a new one.")
     assert not world.registry.requests
 
 
@@ -3098,7 +3098,7 @@ this again. Or publish all that is left with such a token, from this commit on y
   cargo publish --workspace --exclude gamma --registry local
 ##[error]Stopped before any upload
   beta 1.0.0: new
-If you change a file, commit it and push a new tag. If the cause was on the registry, run this again.
+If you change a file, commit it and push a new tag. If the cause was at the registry, run this again.
 """
     )
     assert "| `beta` | 1.0.0 | new |\n" in result.summary
