@@ -3911,6 +3911,7 @@ def test_what_publishers_can_t_find_out_it_asks_for(world: World) -> None:
     workflows = folder / ".github/workflows"
     (workflows / "reusable.yml").write_text("on: workflow_call\n  release:\n - uses: x/crates-io-auth@v1")
     (workflows / "test.yml").write_bytes(b"  - run: cargo publish --workspace --dry-run # \xff")
+    (workflows / "dry.yml").write_text("on: push\n  - run: cargo publish -n\n  - run: cargo publish-all")
     (workflows / "lint.yml").write_text(
         "on: push\n  # not: cargo publish\n  - run: cargo test # cargo publish"
     )
