@@ -15,8 +15,8 @@ a token before each upload. What this file does with access tokens follows from 
    can be run again.
 
 The file needs only Python 3.8 or newer, and is installed by copying it. It reads from top to bottom; the
-commands `check` and `publishers`, which get no access token, come last. Callers may rely on the command
-line, its exit statuses, the access token on stdout, `main` and `post`.
+commands `check` and `publishers`, which get no access token and run cargo and git, come last. Callers may
+rely on the command line, its exit statuses, the access token on stdout, `main` and `post`.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def find(text: str | bytes, *path: str | int) -> Any:
 
 
 def as_secret(value: object) -> str:
-    """Return a bearer token, never to be shown from now on; "" if the value doesn't have its form.
+    """Return the value if it has the form of a bearer token, and never show it from now on; else return "".
 
     With that form (RFC 6750, section 2.1) it can't end a line, a header or a string, wherever it is sent or
     written.
@@ -288,8 +288,8 @@ def send(
 ) -> Response:
     """Send a request, perhaps with a bearer token or a JSON body, and return the response.
 
-    The deadline is in seconds of time.monotonic, `max_bytes` the limit for the response. Raises AuthError; a
-    TransientError if another attempt may succeed.
+    The deadline, in seconds of time.monotonic, limits each wait for the server, and `max_bytes` the response.
+    Raises AuthError; a TransientError if another attempt may succeed.
     """
     parse_url(url.partition("?")[0])
     host = urllib.parse.urlsplit(url).hostname or ""
@@ -331,8 +331,8 @@ def send(
 def with_retries(attempt: Callable[[], T], deadline: float) -> T:
     """Return the result of the first attempt that succeeds, of at most ATTEMPTS.
 
-    Raises the TransientError of the last attempt, and any other error at once. No attempt is repeated after
-    the deadline.
+    Raises the TransientError of the last attempt, and any other error at once. No attempt is repeated if the
+    pause before it would last until the deadline.
     """
     for next_attempt, backoff in enumerate(BACKOFF_SECONDS, start=2):
         try:
@@ -374,7 +374,7 @@ def claims_of(identity_token: str) -> dict[str, Any]:
 
 def audiences_of(claims: dict[str, Any]) -> list[str]:
     """Return the audiences of an identity token: there can be several (RFC 7519, section 4.1.3)."""
-    audience = claims.get("aud", [])
+    audience = claims.get("aud") or []
     return [str(one) for one in audience] if isinstance(audience, list) else [str(audience)]
 
 
@@ -581,7 +581,7 @@ class GitHubActions(CI):
         value = (os.environ.get("INPUT_" + name.upper().replace("-", "_")) or "false").lower()
         if value not in ("true", "false"):
             raise AuthError(
-                f"The input {name} must be true or false, and is {one_line(value)}",
+                f"The input {name} must be true or false, but is {one_line(value)}",
                 "Correct it in the workflow file, commit, and push a new tag.",
             )
         return value == "true"
@@ -627,7 +627,7 @@ class GitHubActions(CI):
 
     def mask(self, secret: str) -> None:
         if self.masks:
-            # flush: before Python 3.9 stderr isn't line-buffered if a caller of `main` doesn't make it so.
+            # flush: the mask must come before its secret, and Python 3.8 doesn't line-buffer stderr by itself.
             print(f"::add-mask::{secret}", file=sys.stderr, flush=True)
 
     def annotate(self, level: str, message: str) -> None:
@@ -1141,8 +1141,8 @@ class Crate:
         self.name: str = package["name"]
         self.version: str = package["version"]
         self.package = package  # as `cargo metadata` describes it
-        self.needs = needs  # the members that its published version depends on
-        self.needs_for_tests = needs_for_tests  # those of them that only its tests need
+        self.needs = needs  # the members that it depends on when published, for its tests as well
+        self.needs_for_tests = needs_for_tests  # those that it needs only for its tests
         self.entries: list[Any] | None = None  # what the index says about each version; None if not known
         self.problem = ""  # why it is not known whether it can be published
         self.flaws: list[str] = []  # what must be corrected before it can be published
@@ -1225,7 +1225,7 @@ def check(options: argparse.Namespace) -> None:
     ci.summarize(markdown_table(crates, cargo_registry))
     states = {crate.name: f"{crate.version:12}  {crate.state}" for crate in crates}
     for name in states:
-        show(name, states)
+        print_row(name, states)
 
     new = [crate.name for crate in unpublished if crate.is_new]
     if new:
@@ -1247,9 +1247,10 @@ def check(options: argparse.Namespace) -> None:
         ci.annotate("warning", f"Nothing to publish: none of the chosen crates may go to {registry_name}.")
 
 
-def show(name: str, states: dict[str, str]) -> None:
-    """Print the name of a crate and its state, as a line of a table of all states."""
-    print(printable(f"{name:{max(map(len, states))}}  {states[name]}"))
+def print_row(name: str, states: dict[str, str]) -> None:
+    """Print the name and the state of a crate, as a row of the table of all crates."""
+    width = max(map(len, states))
+    print(printable(f"{name:{width}}  {states[name]}"))
 
 
 def run_program(*command: str) -> subprocess.CompletedProcess[bytes]:
@@ -1606,7 +1607,7 @@ def publishers(options: argparse.Namespace) -> None:
         except AuthError as error:
             states[name] = error.message
             unknown.append(name)
-        show(name, states)
+        print_row(name, states)
     if options.add and missing:
         confirm(len(missing))
         for name in list(missing):
@@ -1616,10 +1617,10 @@ def publishers(options: argparse.Namespace) -> None:
                 states[name] = "added"
             except AuthError as error:
                 states[name] = error.message
-            show(name, states)
+            print_row(name, states)
         print()
         for name in crates:
-            show(name, states)
+            print_row(name, states)
     say(f"When you are done, revoke the token: {registry}/settings/tokens")
     lacking = len(missing + unknown)
     if lacking:
@@ -1760,7 +1761,7 @@ def compare(found: list[Publisher], wanted: Publisher) -> tuple[bool, str]:
 
 
 def confirm(count: int) -> None:
-    """Say what adding does, and ask whether to go on, if there is a terminal. Raises AuthError if not."""
+    """Say what adding does. On a terminal, ask whether to go on. Raises AuthError if the answer is no."""
     say(f"Crates: {count}. For each, the registry will e-mail every owner who has a verified address.")
     if sys.stdin and sys.stdin.isatty():
         print("Go on? [y/N] ", end="", file=sys.stderr, flush=True)

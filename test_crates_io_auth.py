@@ -1025,7 +1025,7 @@ def test_the_option_url_comes_first_and_the_audience_is_that_url_without_its_sch
 def test_an_input_that_is_neither_true_nor_false_is_refused(world: World) -> None:
     result = world.run(env=world.on_github(INPUT_CREDENTIAL_PROVIDER="yes"))
     assert result.status == 1
-    assert result.log.startswith("##[error]The input credential-provider must be true or false, and is yes\n")
+    assert result.log.startswith("##[error]The input credential-provider must be true or false, but is yes\n")
     assert result.log.endswith("\nCorrect it in the workflow file, commit, and push a new tag.\n")
     assert not world.registry.requests
 
@@ -1372,6 +1372,7 @@ def test_where_no_registry_refuses_the_message_says_so(status: int, body: object
     ("token", "message"),
     [
         pytest.param("not-a-jwt", "is for no audience, not for 127.0.0.1", id="not a JWT"),
+        pytest.param({"aud": None}, "is for no audience, not for 127.0.0.1", id="no audience"),
         pytest.param({"aud": "crates.io"}, "is for crates.io, not for 127.0.0.1", id="audience"),
     ],
 )
