@@ -627,7 +627,7 @@ class GitHubActions(CI):
 
     def mask(self, secret: str) -> None:
         if self.masks:
-            # flush: the mask must come before its secret, and Python 3.8 doesn't line-buffer stderr by itself.
+            # flush: a mask must come before its secret, and Python 3.8 doesn't line-buffer stderr by itself.
             print(f"::add-mask::{secret}", file=sys.stderr, flush=True)
 
     def annotate(self, level: str, message: str) -> None:
