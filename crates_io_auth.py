@@ -734,7 +734,7 @@ def revoke(issued: IssuedToken, deadline: float) -> None:
 
 
 def revoke_all(record: Record, tokens: list[IssuedToken], deadline: float) -> list[str]:
-    """Revoke access tokens, and take them out of the record. Returns what went wrong with those left."""
+    """Revoke access tokens, and take them out of the record. Return what went wrong with those left."""
     problems = []
     for number, issued in enumerate(tokens):
         now = time.monotonic()
@@ -910,8 +910,8 @@ def respond_to_cargo(line: bytes, registry: str) -> dict[str, object]:
     # crates.io's is assumed to be its own.
     if (index in CRATES_IO_INDEXES) != (registry == CRATES_IO):
         return {"Err": {"kind": "url-not-supported"}}  # cargo then asks its next provider
-    # No mask commands in cargo's output: where a tool puts a prefix before each of its lines, the runner
-    # would not recognise one, and show the secret in it. No token gets into that output anyway.
+    # No mask commands in cargo's output: some tools put a prefix before each line of it. The runner would not
+    # recognise `::add-mask::` then, and the log would show the secret.
     ci = detect_ci()
     ci.masks = False
     record = Record(ci.record_path())
@@ -944,7 +944,8 @@ def respond_to_cargo(line: bytes, registry: str) -> dict[str, object]:
 def preflight(ci: CI, record: Record, registry: str, deadline: float) -> None:
     """Find out whether an upload would get an access token, as far as that can be tested. Raises AuthError.
 
-    cargo asks before it builds, so the test token is revoked before build scripts run
+    If the job can get several identity tokens, one is exchanged for a test token. That is revoked at once,
+    since cargo asks before it builds, and no build script should find it
     (https://github.com/rust-lang/cargo/issues/15743). It is never written to the disk: if the revocation
     fails, nobody holds it.
     """
@@ -1181,7 +1182,7 @@ class Crate:
         return bool(self.package["publish"] == [])
 
     def may_be_on(self, cargo_registry: str) -> bool:
-        """Whether a registry may have the crate: one with `publish = false` can be there from earlier."""
+        """Whether a registry may have the crate, perhaps from before it got `publish = false`."""
         return self.is_private or self.may_go_to(cargo_registry)
 
     @property
@@ -1211,10 +1212,10 @@ def check(options: argparse.Namespace) -> None:
     try:
         registry = read_index(index_url(cargo_registry), [*crates, *outside], deadline)
     except AuthError:
-        report_flaws(ci, crates, outside)  # most flaws show without the index
+        find_flaws(ci, crates, outside)  # most flaws show without the index
         raise
     unpublished = [crate for crate in crates if not crate.is_published]
-    report_flaws(ci, unpublished, outside)
+    find_flaws(ci, unpublished, outside)
 
     # cargo leaves out the private ones by itself.
     left_out = [member for member in members if member not in unpublished and not member.is_private]
@@ -1316,14 +1317,13 @@ def choose(members: list[Crate], cargo_registry: str, chosen: list[str], exclude
 
 
 def needed_outside(crates: list[Crate], members: list[Crate], cargo_registry: str) -> list[Crate]:
-    """Return the members that the crates need, but that are not published with them."""
+    """Return the members that the crates need from the registry, and that are not published with them."""
     needed = {name for crate in crates for name in crate.needs} - {crate.name for crate in crates}
-    # A member that may only go to another registry is fetched from there: this one needn't have it.
     return [member for member in members if member.name in needed and member.may_be_on(cargo_registry)]
 
 
-def report_flaws(ci: CI, crates: list[Crate], outside: list[Crate]) -> None:
-    """Find out and show what must be corrected in the manifest of each crate before it can be published.
+def find_flaws(ci: CI, crates: list[Crate], outside: list[Crate]) -> None:
+    """Find and report what must be corrected in the manifest of each crate before it can be published.
 
     `outside` are the other members that they need, and that the registry must have already. If the index gave
     no answer about one of these, the state of the crates that need it is unknown, too.
@@ -1598,10 +1598,11 @@ def publishers(options: argparse.Namespace) -> None:
     crates = publishable_crates(options)
     print(printable(f"The trusted publisher {wanted}, on {registry}:\n"))
     states = dict.fromkeys(crates, "")  # what the table says of each crate
-    missing, unknown = [], []
+    remarks, missing, unknown = {}, [], []
     for name in crates:
         try:
-            matches, states[name] = compare(api.publishers_of(name), wanted)
+            matches, remarks[name] = compare(api.publishers_of(name), wanted)
+            states[name] = ("matches" if matches else "missing") + remarks[name]
             if not matches:
                 missing.append(name)
         except AuthError as error:
@@ -1614,7 +1615,7 @@ def publishers(options: argparse.Namespace) -> None:
             try:
                 api.add(name, wanted)
                 missing.remove(name)
-                states[name] = "added"
+                states[name] = "added" + remarks[name]
             except AuthError as error:
                 states[name] = error.message
             print_row(name, states)
@@ -1719,11 +1720,13 @@ def publishing_workflow(texts: dict[str, str]) -> str:
 
     One that others can call is skipped: the calling one counts. Raises AuthError.
     """
-    publishes = re.compile(
-        r"^[^#\n]*(uses: *\S*crates-io-auth|cargo( \+\S+)? publish(?![\w-])(?!.* (--dry-run|-n)\b))",
-        re.MULTILINE,
-    )
-    found = [name for name, text in texts.items() if publishes.search(text) and "workflow_call" not in text]
+    command = r"cargo( \+\S+)? publish(?![\w-])(?!.* (--dry-run|-n)\b)"
+    publishes = re.compile(rf"^[^#\n]*(uses: *\S*crates-io-auth|{command})", re.MULTILINE)
+    found = []
+    for name, text in texts.items():
+        lines = text.replace("\\\n", "")  # a command can go on in the next line
+        if publishes.search(lines) and "workflow_call" not in text:
+            found.append(name)
     if len(found) != 1:
         which = f"{len(found)} workflow files publish crates: {one_line(', '.join(found))}"
         raise AuthError(
@@ -1734,10 +1737,10 @@ def publishing_workflow(texts: dict[str, str]) -> str:
 
 
 def compare(found: list[Publisher], wanted: Publisher) -> tuple[bool, str]:
-    """Return whether the wanted publisher is among those of a crate, and what to say about them.
+    """Return whether the wanted publisher is among those of a crate, and a remark about the others.
 
-    crates.io compares repositories and environments without regard to case. A publisher without an
-    environment accepts every environment.
+    As on crates.io, the case of a repository and of an environment doesn't matter. A publisher without an
+    environment accepts every job, and so is not the same as one with the wanted environment.
     """
     matches, others, environments = False, [], []
     for one in found:
@@ -1748,16 +1751,14 @@ def compare(found: list[Publisher], wanted: Publisher) -> tuple[bool, str]:
             others.append(str(one))
             if is_for_job:
                 environments.append(one.environment)
-    state = "matches" if matches else "missing"
-    if others:
-        state += ("; it also has " if matches else "; it has ") + " and ".join(others)
+    remark = f"; other publishers: {' and '.join(others)}" if others else ""
     if "" in environments:
-        state += ". Don't keep the one without an environment: it accepts jobs that are not protected"
+        remark += ". Don't keep the one without an environment: it accepts jobs that are not protected"
     elif environments and not matches:
-        state += (
+        remark += (
             f". If your job runs in the environment {environments[0]}, pass --environment {environments[0]}"
         )
-    return matches, state
+    return matches, remark
 
 
 def confirm(count: int) -> None:

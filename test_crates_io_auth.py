@@ -3617,8 +3617,8 @@ def test_publishers_shows_which_crates_have_the_trusted_publisher_and_changes_no
 The trusted publisher {WANTED}, on http://<registry>:
 
 alpha  matches
-beta   missing; it has octo/crate, publish.yml, environment (none) and octo/crate, release.yml, environment x\
-. If your job runs in the environment x, pass --environment x
+beta   missing; other publishers: octo/crate, publish.yml, environment (none) and octo/crate, release.yml, \
+environment x. If your job runs in the environment x, pass --environment x
 gamma  missing
 """
     )
@@ -3743,8 +3743,13 @@ def test_with_an_environment_the_match_is_exact_and_one_without_is_named(world: 
     for environment in ("release", None):
         give_publisher(world, "gamma", environment=environment)
     result = publishers(world, "--environment", "release")
-    has = f"has {WANTED}. Don't keep the one without an environment: it accepts jobs that are not protected\n"
-    assert result.stdout.endswith(f"alpha  matches\nbeta   missing; it {has}gamma  matches; it also {has}")
+    others = (
+        f"; other publishers: {WANTED}. "
+        "Don't keep the one without an environment: it accepts jobs that are not protected\n"
+    )
+    assert result.stdout.endswith(f"alpha  matches\nbeta   missing{others}gamma  matches{others}")
+    result = publishers(world, "--environment", "release", "--add")
+    assert result.stdout.endswith(f"alpha  matches\nbeta   added{others}gamma  matches{others}")
 
 
 @needs("cargo", "git")
@@ -3912,7 +3917,8 @@ def test_what_publishers_can_t_find_out_it_asks_for(world: World) -> None:
     workflows = folder / ".github/workflows"
     (workflows / "reusable.yml").write_text("on: workflow_call\n  release:\n - uses: x/crates-io-auth@v1")
     (workflows / "test.yml").write_bytes(b"  - run: cargo publish --workspace --dry-run # \xff")
-    (workflows / "dry.yml").write_text("on: push\n  - run: cargo publish -n\n  - run: cargo publish-all")
+    dry_runs = "cargo publish -n", "cargo publish-all", "cargo publish \\\n      --dry-run"
+    (workflows / "dry.yml").write_text("\n  - run: ".join(["on: push", *dry_runs]))
     (workflows / "lint.yml").write_text(
         "on: push\n  # not: cargo publish\n  - run: cargo test # cargo publish"
     )
