@@ -5,7 +5,8 @@ This is crates.io's trusted publishing (https://crates.io/docs/trusted-publishin
 *identity token* (an OIDC JWT), which says which repository and workflow a job belongs to, and is meant for
 one *audience*. The *registry* exchanges it for an *access token*, with which cargo can publish for 30
 minutes. Either the job hands it to cargo, or this file is cargo's *credential provider*, which cargo asks for
-a token before each upload. What this file does with access tokens follows from three rules:
+a token before it builds and before each upload. What this file does with access tokens follows from three
+rules:
 
 1. Every access token that is handed over is first written to the *record*, a folder that belongs to the job.
    `post` revokes what the record holds, whatever happened in between.
@@ -471,7 +472,7 @@ class Record:
             registry, token, issued_at = (find(content, key) for key in ("registry", "token", "issued_at"))
             if isinstance(registry, str) and as_secret(token) and isinstance(issued_at, (int, float)):
                 tokens.append(IssuedToken(registry, token, issued_at, path))
-            elif content:  # not if another process has just made the file
+            elif content:  # an empty file is one that another process is just writing
                 say(f"Skipped {one_line(path)}, which can't be read. A token in it expires by itself.")
         return tokens
 
@@ -942,12 +943,12 @@ def respond_to_cargo(line: bytes, registry: str) -> dict[str, object]:
 
 
 def preflight(ci: CI, record: Record, registry: str, deadline: float) -> None:
-    """Find out whether an upload would get an access token, as far as that can be tested. Raises AuthError.
+    """Find out whether an upload would get an access token, as far as that can be tested.
 
     If the job can get several identity tokens, one is exchanged for a test token. That is revoked at once,
     since cargo asks before it builds, and no build script should find it
     (https://github.com/rust-lang/cargo/issues/15743). It is never written to the disk: if the revocation
-    fails, nobody holds it.
+    fails, nobody holds it. Raises AuthError or OSError.
     """
     if record.fresh_token(registry):
         say("Preflight: an access token of this job can be used again.")
@@ -1122,7 +1123,7 @@ def run(arguments: list[str]) -> int:
 
 # The command check
 
-INDEX_BYTES = 16 * RESPONSE_BYTES  # an index has all versions in one file, and web-sys's is larger than 1 MiB
+INDEX_BYTES = 16 * RESPONSE_BYTES  # it has all versions of a crate in one file: web-sys's exceeds 1 MiB
 INDEX_REQUESTS = 32  # in parallel
 
 NOT_CHECKED = """\
@@ -1142,8 +1143,8 @@ class Crate:
         self.name: str = package["name"]
         self.version: str = package["version"]
         self.package = package  # as `cargo metadata` describes it
-        self.needs = needs  # the members that it depends on when published, for its tests as well
-        self.needs_for_tests = needs_for_tests  # those that it needs only for its tests
+        self.needs = needs  # the members that it depends on; a dev-dependency counts if it has a version
+        self.needs_for_tests = needs_for_tests  # the part of `needs` that are only dev-dependencies
         self.entries: list[Any] | None = None  # what the index says about each version; None if not known
         self.problem = ""  # why it is not known whether it can be published
         self.flaws: list[str] = []  # what must be corrected before it can be published
@@ -1210,7 +1211,8 @@ def check(options: argparse.Namespace) -> None:
     crates = choose(members, cargo_registry, chosen, excluded)
     outside = needed_outside(crates, members, cargo_registry)
     try:
-        registry = read_index(index_url(cargo_registry), [*crates, *outside], deadline)
+        # Sets `entries` or `problem` of each of them, and returns the URL of the API that the index names.
+        api_url = read_index(index_url(cargo_registry), [*crates, *outside], deadline)
     except AuthError:
         find_flaws(ci, crates, outside)  # most flaws show without the index
         raise
@@ -1230,7 +1232,7 @@ def check(options: argparse.Namespace) -> None:
 
     new = [crate.name for crate in unpublished if crate.is_new]
     if new:
-        ci.annotate("error", about_new_crates(new, unpublished, registry, command, deadline))
+        ci.annotate("error", about_new_crates(new, unpublished, api_url, command, deadline))
     problems = [
         f"{crate.name} {crate.version}: {crate.problem or crate.state}"
         for crate in unpublished
@@ -1427,7 +1429,7 @@ def shortest_path(start: str, goal: str, graph: dict[str, set[str]]) -> list[str
 
 
 def about_new_crates(
-    new: list[str], unpublished: list[Crate], registry: str, command: str, deadline: float
+    new: list[str], unpublished: list[Crate], api_url: str, command: str, deadline: float
 ) -> str:
     """Return what to do about the new crates among the unpublished ones.
 
@@ -1438,8 +1440,9 @@ def about_new_crates(
     for crate in unpublished:
         if not crate.is_new and time.monotonic() < until:
             with contextlib.suppress(AuthError):
+                url = f"{registry_url(api_url)}/api/v1/crates/{crate.name}"
                 time.sleep(API_PAUSE_SECONDS)
-                response = send("GET", f"{registry_url(registry)}/api/v1/crates/{crate.name}", until)
+                response = send("GET", url, until)
                 if find(response.body, "crate", "trustpub_only") is True:
                     strict.append(crate.name)
     message = f"""\
@@ -1466,7 +1469,7 @@ def index_url(cargo_registry: str) -> str:
 
 
 def read_index(index: str, crates: list[Crate], deadline: float) -> str:
-    """Find out what an index has about crates, and return the URL of its registry, which it names.
+    """Find out what an index has about crates, and return the URL of the API that it names, if any.
 
     Raises AuthError if the index can't be read at all.
     """
@@ -1478,13 +1481,13 @@ def read_index(index: str, crates: list[Crate], deadline: float) -> str:
         message = f"Couldn't read the index at {config.host}: {config.problem}"
         raise AuthError(message, "It must be readable without a token.")
     with ThreadPoolExecutor(INDEX_REQUESTS) as pool:
-        responses = [
+        futures = [
             pool.submit(fetch, "GET", f"{index}/{crate.index_path}", deadline, max_bytes=INDEX_BYTES)
             for crate in crates
         ]
-    for crate, response in zip(crates, responses):
+    for crate, future in zip(crates, futures):
         try:
-            crate.entries = entries_in(response.result())
+            crate.entries = entries_in(future.result())
         except AuthError as error:
             crate.problem = error.message
     return str(find(config.body, "api") or "")
@@ -1627,7 +1630,11 @@ def publishers(options: argparse.Namespace) -> None:
     if lacking:
         message = f"Crates that lack, or may lack, the trusted publisher {wanted}: {lacking} of {len(crates)}"
         is_addable = missing and not options.add
-        hint = "Run this again with --add." if is_addable else "See above why, and run this again."
+        hint = (
+            "Mind what is said above, and run this again with --add."
+            if is_addable
+            else "See above why, and run this again."
+        )
         raise AuthError(message, hint)
 
 

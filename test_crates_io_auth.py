@@ -3623,7 +3623,7 @@ gamma  missing
 """
     )
     lacking = f"error: Crates that lack, or may lack, the trusted publisher {WANTED}: 2 of 3\n"
-    assert f"{lacking}Run this again with --add.\n" in result.stderr
+    assert f"{lacking}Mind what is said above, and run this again with --add.\n" in result.stderr
     assert not created(world)
 
 
@@ -3771,7 +3771,7 @@ def test_one_refusal_stops_no_other_and_says_what_to_do(world: World) -> None:
     assert gamma.startswith("gamma  refused (HTTP 409: This crate already has the maximum number")
     assert gamma.endswith("). Remove one of the crate's publishers first")
     assert result.stderr.endswith("\nSee above why, and run this again.\n")
-    assert publishers(world).stderr.endswith("\nRun this again with --add.\n")
+    assert publishers(world).stderr.endswith("\nMind what is said above, and run this again with --add.\n")
     world.registry.new_crates = {"alpha", "beta", "gamma"}
     assert publishers(world).stderr.endswith("\nSee above why, and run this again.\n")
 
