@@ -251,7 +251,7 @@ class Response:
         return f"HTTP {self.status}: {text}" if text else f"HTTP {self.status}"
 
     def error(self) -> TransientError:
-        """Return the error for a response that another attempt may improve on."""
+        """Return the error for a response that another attempt may cure."""
         return TransientError(self.host, self.problem, parse_retry_after(self.headers.get("Retry-After", "")))
 
 
@@ -810,16 +810,15 @@ def post() -> None:
         say(
             f"The last access token expired {overdue / 60:.0f} min before this step.\n"
             "If an upload failed with `Invalid authentication token`, this may be why.\n"
-            "With `credential-provider: true`, cargo gets a new one in time."
+            "With `credential-provider: true` on GitHub, cargo gets a new one in time."
         )
 
 
 # cargo's credential provider
 
-# cargo asks for a token to read the index, before it builds, and for another one at each upload. This is the
-# answer to the first request. Reading crates.io's index needs no token, so cargo never sends it. A registry
-# whose index needs one can't be used
-# (https://doc.rust-lang.org/cargo/reference/registry-index.html#index-authentication).
+# cargo asks twice: before it builds, for a token to read the index, and then at each upload. This answers the
+# first request. cargo doesn't send it to crates.io, whose index needs no token. A registry whose index needs
+# one can't be used (https://doc.rust-lang.org/cargo/reference/registry-index.html#index-authentication).
 PLACEHOLDER_TOKEN = "the-upload-gets-a-real-token"
 
 
@@ -833,8 +832,8 @@ def variable_prefix(cargo_registry: str) -> str:
 def set_up_cargo(ci: GitHubActions, registry: str, cargo_registry: str) -> None:
     """Have cargo get its tokens for a registry from this file, in the steps that follow.
 
-    Writes a launcher that starts this file with --cargo-plugin and the registry's URL. It drops the arguments
-    that cargo passes: the request comes on stdin. Raises AuthError or OSError.
+    Writes a launcher that starts this file with --cargo-plugin and the registry's URL. The launcher
+    drops the arguments that cargo passes: the request comes on stdin. Raises AuthError or OSError.
     """
     import shlex  # here, since getting a token doesn't need it
 
@@ -885,7 +884,7 @@ def launcher_problem(folder: str, command: list[str]) -> str:
 
 
 def cargo_plugin(url: str | None) -> None:
-    """Respond to one request of cargo, as the credential provider for the registry at `url`.
+    """Respond to one request from cargo, as the credential provider for the registry at `url`.
 
     https://doc.rust-lang.org/cargo/reference/credential-provider-protocol.html
     """
@@ -1319,7 +1318,10 @@ def choose(members: list[Crate], cargo_registry: str, chosen: list[str], exclude
 
 
 def needed_outside(crates: list[Crate], members: list[Crate], cargo_registry: str) -> list[Crate]:
-    """Return the members that the crates need from the registry, and that are not published with them."""
+    """Return the members that the crates need from the registry, and that are not published with them.
+
+    A member that may only go to another registry is fetched from there, and is none of them.
+    """
     needed = {name for crate in crates for name in crate.needs} - {crate.name for crate in crates}
     return [member for member in members if member.name in needed and member.may_be_on(cargo_registry)]
 
@@ -1339,16 +1341,17 @@ def find_flaws(ci: CI, crates: list[Crate], outside: list[Crate]) -> None:
                 flaws.append(f"dependency {member.name}: {absent}")
             elif member.problem:
                 crate.problem = crate.problem or f"dependency {member.name}: {member.problem}"
-            elif member.entries and not member.is_published:
+            elif member.entries is not None and not member.is_published:
                 # cargo decides whether one of the other versions fits.
                 ci.annotate(
                     "warning",
                     f"{crate.name} needs {member.name}, of which the registry has only other versions\n"
-                    "It is left out here. If none of these versions fits, cargo refuses before any upload.",
+                    f"{member.name} is left out here. If none of them fits, cargo refuses before any upload.",
                 )
         crate.flaws = list(dict.fromkeys(flaws))
         if crate.flaws:
-            cure = f"Correct {one_line(crate.package['manifest_path'])}, commit, and push a new tag:"
+            correct = "Correct" if crate.entries is not None else "If it isn't published already, correct"
+            cure = f"{correct} {one_line(crate.package['manifest_path'])}, commit, and push a new tag:"
             message = f"{crate.name} can't be published as it is. {cure}"
             ci.annotate("error", "\n  ".join([message, *crate.flaws]))
 
@@ -1631,7 +1634,7 @@ def publishers(options: argparse.Namespace) -> None:
         message = f"Crates that lack, or may lack, the trusted publisher {wanted}: {lacking} of {len(crates)}"
         is_addable = missing and not options.add
         hint = (
-            "Mind what is said above, and run this again with --add."
+            "Read the remarks above, then run this again with --add."
             if is_addable
             else "See above why, and run this again."
         )
@@ -1759,7 +1762,7 @@ def compare(found: list[Publisher], wanted: Publisher) -> tuple[bool, str]:
             if is_for_job:
                 environments.append(one.environment)
     remark = f"; other publishers: {' and '.join(others)}" if others else ""
-    if "" in environments:
+    if "" in environments:  # and so the wanted publisher has one
         remark += ". Don't keep the one without an environment: it accepts jobs that are not protected"
     elif environments and not matches:
         remark += (

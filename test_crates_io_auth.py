@@ -3185,6 +3185,7 @@ def test_check_finds_what_would_stop_the_release_and_says_how_to_correct_it(worl
 def test_check_lists_all_flaws_of_a_crate_in_one_message_and_needs_no_index_for_them(world: World) -> None:
     world.registry.faults = [respond(404)]
     result = check(world, {"alpha": 'keywords = ["a b"]\n[dependencies]\nx = "*"'}, metadata="")
+    assert "##[error]alpha can't be published as it is. If it isn't published already, correct " in result.log
     message, error = re.split("(?m)^##\\[error\\](?!alpha)", result.log)
     assert [line.split(":")[0] for line in message.splitlines()[1:]] == [
         "  description",
@@ -3623,7 +3624,7 @@ gamma  missing
 """
     )
     lacking = f"error: Crates that lack, or may lack, the trusted publisher {WANTED}: 2 of 3\n"
-    assert f"{lacking}Mind what is said above, and run this again with --add.\n" in result.stderr
+    assert f"{lacking}Read the remarks above, then run this again with --add.\n" in result.stderr
     assert not created(world)
 
 
@@ -3771,7 +3772,7 @@ def test_one_refusal_stops_no_other_and_says_what_to_do(world: World) -> None:
     assert gamma.startswith("gamma  refused (HTTP 409: This crate already has the maximum number")
     assert gamma.endswith("). Remove one of the crate's publishers first")
     assert result.stderr.endswith("\nSee above why, and run this again.\n")
-    assert publishers(world).stderr.endswith("\nMind what is said above, and run this again with --add.\n")
+    assert publishers(world).stderr.endswith("\nRead the remarks above, then run this again with --add.\n")
     world.registry.new_crates = {"alpha", "beta", "gamma"}
     assert publishers(world).stderr.endswith("\nSee above why, and run this again.\n")
 
