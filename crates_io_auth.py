@@ -177,7 +177,8 @@ def secret_in(variable: str) -> str:
 
 # What is allowed, not what is forbidden: urlsplit drops some characters and lets others pass.
 URL_PATTERN = re.compile(
-    r"(?P<origin>(https://[a-z0-9_-]+(\.[a-z0-9_-]+)*|http://(localhost|127\.0\.0\.1|\[::1\]))(:[0-9]{1,5})?)"
+    r"(?P<origin>(https://[a-z0-9_-]+(\.[a-z0-9_-]+)*|http://(localhost|127\.0\.0\.1|\[::1\]))"
+    r"(:(?P<port>[0-9]{1,5}))?)"
     r"(?P<path>/[a-z0-9._~%/+-]*)?",
     re.ASCII | re.IGNORECASE,
 )
@@ -186,7 +187,7 @@ URL_PATTERN = re.compile(
 def parse_url(url: str) -> re.Match[str]:
     """Return the parts of a URL to which a secret may be sent. Raises AuthError for any other."""
     parts = URL_PATTERN.fullmatch(url)
-    if not parts:
+    if not parts or int(parts["port"] or 0) > 65535:
         raise AuthError(
             f"Invalid URL: {one_line(url.rpartition('@')[2])}",  # a password may stand before an @
             "It must be https://host, perhaps with a port and a path but without a user, or http for this\n"
@@ -199,7 +200,7 @@ def parse_url(url: str) -> re.Match[str]:
 def registry_url(text: str | None) -> str:
     """Return a registry's URL: with a scheme, https by default, and without a slash at its end.
 
-    Without a text it is the input `url`, or that of crates.io. Raises AuthError for one that can't be used.
+    If the text is None, it is the input `url`, or else crates.io's. Raises AuthError if it can't be used.
     """
     if text is None:
         text = os.environ.get("INPUT_URL") or CRATES_IO
@@ -431,7 +432,7 @@ class Record:
         self.path = path
 
     def create(self) -> None:
-        """Make the folder if it is missing, and see that nobody else can read what is written to it.
+        """Make the folder if it is missing, and make sure that nobody else can read what is written to it.
 
         Revoking needs no such check: whoever plants a token there holds it already. Raises AuthError or
         OSError.
@@ -558,6 +559,10 @@ class CI:
 
     def hand_over(self, token: str) -> None:
         """Give an access token to the later commands of the job. Raises AuthError or OSError."""
+        if sys.stdout is None:  # print would do nothing
+            raise AuthError(
+                "stdout is closed, and the access token would go there", "Open it, or run `post`."
+            )
         print(token)
         say("The token is on stdout, and nothing masks it: keep it out of the log.")
         say("Revoke it at the end of the job: python3 crates_io_auth.py post")
@@ -1143,7 +1148,7 @@ class Crate:
         self.version: str = package["version"]
         self.package = package  # as `cargo metadata` describes it
         self.needs = needs  # the members that it depends on; a dev-dependency counts if it has a version
-        self.needs_for_tests = needs_for_tests  # the part of `needs` that are only dev-dependencies
+        self.needs_for_tests = needs_for_tests  # those of `needs` that are only dev-dependencies
         self.entries: list[Any] | None = None  # what the index says about each version; None if not known
         self.problem = ""  # why it is not known whether it can be published
         self.flaws: list[str] = []  # what must be corrected before it can be published
@@ -1213,10 +1218,10 @@ def check(options: argparse.Namespace) -> None:
         # Sets `entries` or `problem` of each of them, and returns the URL of the API that the index names.
         api_url = read_index(index_url(cargo_registry), [*crates, *outside], deadline)
     except AuthError:
-        find_flaws(ci, crates, outside)  # most flaws show without the index
+        report_flaws(ci, crates, outside)  # most flaws show without the index
         raise
     unpublished = [crate for crate in crates if not crate.is_published]
-    find_flaws(ci, unpublished, outside)
+    report_flaws(ci, unpublished, outside)
 
     # cargo leaves out the private ones by itself.
     left_out = [member for member in members if member not in unpublished and not member.is_private]
@@ -1326,7 +1331,7 @@ def needed_outside(crates: list[Crate], members: list[Crate], cargo_registry: st
     return [member for member in members if member.name in needed and member.may_be_on(cargo_registry)]
 
 
-def find_flaws(ci: CI, crates: list[Crate], outside: list[Crate]) -> None:
+def report_flaws(ci: CI, crates: list[Crate], outside: list[Crate]) -> None:
     """Find and report what must be corrected in the manifest of each crate before it can be published.
 
     `outside` are the other members that they need, and that the registry must have already. If the index gave
@@ -1762,7 +1767,7 @@ def compare(found: list[Publisher], wanted: Publisher) -> tuple[bool, str]:
             if is_for_job:
                 environments.append(one.environment)
     remark = f"; other publishers: {' and '.join(others)}" if others else ""
-    if "" in environments:  # and so the wanted publisher has one
+    if "" in environments:  # which would have matched a wanted publisher without an environment
         remark += ". Don't keep the one without an environment: it accepts jobs that are not protected"
     elif environments and not matches:
         remark += (

@@ -1059,6 +1059,7 @@ def test_a_bare_host_means_https_over_which_a_token_is_issued_and_revoked(tls_wo
         pytest.param("https://crates.io\n", id="line break at the end"),
         pytest.param("httpſ://crates.io", id="letter that is ASCII in lower case"),
         pytest.param("https://crates.io:", id="no port"),
+        pytest.param("https://crates.io:65536", id="port that doesn't exist"),
         pytest.param("http://crates.io", id="plain http"),
         pytest.param("http://127.0.0.1.evil.example", id="plain http to a name that begins like an address"),
         pytest.param("http://127x0.0.1", id="plain http to a name that looks like an address"),
@@ -1151,6 +1152,15 @@ def test_main_masks_a_token_before_it_returns_to_a_caller_with_a_buffered_log(wo
     result = world.run(env=world.on_github(), prelude=f"{prelude}os._exit(0)")
     (token,) = world.registry.access_tokens
     assert result.stderr.index(f"::add-mask::{token}\n") < result.stderr.index("returned\n")
+
+
+@on_posix
+def test_without_stdout_the_token_is_not_said_to_be_there(world: World) -> None:
+    result = world.run(env=world.on_gitlab(), preexec_fn=lambda: os.close(1))
+    assert (result.status, result.stdout) == (1, "")
+    assert "error: stdout is closed, and the access token would go there\n" in result.stderr
+    assert "The token is on stdout" not in result.stderr
+    assert len(world.recorded()) == 1
 
 
 @on_posix
