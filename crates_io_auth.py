@@ -1364,6 +1364,7 @@ def report_flaws(ci: CI, crates: list[Crate], outside: list[Crate]) -> None:
 def metadata_flaws(crate: Crate) -> Iterator[str]:
     """Return the usual reasons why crates.io refuses the metadata of a crate.
 
+    Other registries are assumed to have the same rules.
     https://github.com/rust-lang/crates.io/blob/main/src/controllers/krate/publish.rs
     """
     package = crate.package
