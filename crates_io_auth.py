@@ -509,7 +509,7 @@ class CI:
     """Any CI system, or a shell. A subclass overrides what its system does differently."""
 
     single_use = True  # the job has one identity token, and the registry accepts it once: see `preflight`
-    masks = True  # whether `mask` may print, see `respond_to_cargo`
+    masks = True  # whether `mask` may print: not in cargo's output, see `respond_to_cargo`
 
     def identity_token(self, audience: str, deadline: float) -> str:
         """Return an identity token from the variable that is named after the audience.
@@ -821,9 +821,9 @@ def post() -> None:
 
 # cargo's credential provider
 
-# cargo asks twice: before it builds, for a token to read the index, and then at each upload. This answers the
-# first request. cargo doesn't send it to crates.io, whose index needs no token. A registry whose index needs
-# one can't be used (https://doc.rust-lang.org/cargo/reference/registry-index.html#index-authentication).
+# cargo asks before it builds, for a token to read the index, and again at each upload. This token answers the
+# first request. cargo doesn't send it to crates.io, whose index needs none. A registry whose index needs one
+# can't be used (https://doc.rust-lang.org/cargo/reference/registry-index.html#index-authentication).
 PLACEHOLDER_TOKEN = "the-upload-gets-a-real-token"
 
 
@@ -1255,7 +1255,7 @@ def check(options: argparse.Namespace) -> None:
 
 
 def print_row(name: str, states: dict[str, str]) -> None:
-    """Print the name and the state of a crate, as a row of the table of all crates."""
+    """Print the name and the state of a crate, as a row of the table of all states."""
     width = max(map(len, states))
     print(printable(f"{name:{width}}  {states[name]}"))
 
@@ -1325,7 +1325,7 @@ def choose(members: list[Crate], cargo_registry: str, chosen: list[str], exclude
 def needed_outside(crates: list[Crate], members: list[Crate], cargo_registry: str) -> list[Crate]:
     """Return the members that the crates need from the registry, and that are not published with them.
 
-    A member that may only go to another registry is fetched from there, and is none of them.
+    A member that may only go to another registry is fetched from there, and so is not included.
     """
     needed = {name for crate in crates for name in crate.needs} - {crate.name for crate in crates}
     return [member for member in members if member.name in needed and member.may_be_on(cargo_registry)]
@@ -1678,6 +1678,7 @@ def wanted_publisher(options: argparse.Namespace) -> Publisher:
             "Correct --workflow. If it is in another repository, pass --repository, too.",
         )
     # Without its environment, the publisher would also accept a workflow that doesn't have that protection.
+    # With --repository the file here counts as well: it may be that of a fork.
     key = re.compile(r"""^\s*["']?environment["']?\s*:""", re.MULTILINE)
     if options.environment is None and key.search(texts.get(workflow, "")):
         raise AuthError(
