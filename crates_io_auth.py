@@ -76,8 +76,8 @@ SECRETS: set[str] = set()  # those that this process has received: `as_secret` a
 def printable(text: str) -> str:
     """Return text without secrets, control characters and ##commands.
 
-    Every message but argparse's passes through here. Secrets are what this process has received as such, what
-    looks like a token, and the user and password of a URL.
+    Each message with text from outside passes through here, except argparse's. Secrets are what this process
+    has received as such, what looks like a token, and the user and password of a URL.
     """
     for secret in sorted(SECRETS, key=len, reverse=True):  # one may be the beginning of another
         text = text.replace(secret, "***")
@@ -561,7 +561,8 @@ class CI:
         """Give an access token to the later commands of the job. Raises AuthError or OSError."""
         if sys.stdout is None:  # print would do nothing
             raise AuthError(
-                "stdout is closed, and the access token would go there", "Open it, or run `post`."
+                "stdout is closed, and the access token would go there",
+                "Run `post` to revoke it, then run this again with stdout open.",
             )
         print(token)
         say("The token is on stdout, and nothing masks it: keep it out of the log.")
@@ -1677,8 +1678,8 @@ def wanted_publisher(options: argparse.Namespace) -> Publisher:
             f"There is no {one_line(workflow)} in .github/workflows",
             "Correct --workflow. If it is in another repository, pass --repository, too.",
         )
-    # Without its environment, the publisher would also accept a workflow that doesn't have that protection.
-    # With --repository the file here counts as well: it may be that of a fork.
+    # A publisher that doesn't name the workflow's environment would accept unprotected jobs, too. This is
+    # checked with --repository as well: people pass it in a fork, which has the same workflow file.
     key = re.compile(r"""^\s*["']?environment["']?\s*:""", re.MULTILINE)
     if options.environment is None and key.search(texts.get(workflow, "")):
         raise AuthError(
@@ -1759,23 +1760,19 @@ def compare(found: list[Publisher], wanted: Publisher) -> tuple[bool, str]:
     As on crates.io, the case of a repository and of an environment doesn't matter. A publisher without an
     environment accepts every job, and so is not the same as one with the wanted environment.
     """
-    matches, others, environments = False, [], []
-    for one in found:
-        is_for_job = one.repository.lower() == wanted.repository.lower() and one.workflow == wanted.workflow
-        if is_for_job and one.environment.lower() == wanted.environment.lower():
-            matches = True
-        else:
-            others.append(str(one))
-            if is_for_job:
-                environments.append(one.environment)
+    repository, environment = wanted.repository.lower(), wanted.environment.lower()
+    for_job = [
+        one for one in found if (one.repository.lower(), one.workflow) == (repository, wanted.workflow)
+    ]
+    matching = [one for one in for_job if one.environment.lower() == environment]
+    others = [str(one) for one in found if one not in matching]
     remark = f"; other publishers: {' and '.join(others)}" if others else ""
-    if "" in environments:  # which would have matched a wanted publisher without an environment
+    if environment and any(not one.environment for one in for_job):
         remark += ". Don't keep the one without an environment: it accepts jobs that are not protected"
-    elif environments and not matches:
-        remark += (
-            f". If your job runs in the environment {environments[0]}, pass --environment {environments[0]}"
-        )
-    return matches, remark
+    elif for_job and not matching:
+        other = for_job[0].environment
+        remark += f". If your job runs in the environment {other}, pass --environment {other}"
+    return bool(matching), remark
 
 
 def confirm(count: int) -> None:
