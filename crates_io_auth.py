@@ -655,7 +655,7 @@ class GitHubActions(CI):
 
     def hand_over(self, token: str) -> None:
         self.set_output("token", token)
-        say("It is masked in this log, set as the output `token`, and revoked when the job ends.")
+        say("The token is masked in this log, set as the output `token`, and revoked when the job ends.")
 
     def set_output(self, name: str, value: str) -> None:
         self.append("GITHUB_OUTPUT", f"{name}={value}\n")
@@ -1026,12 +1026,12 @@ def parse_arguments(arguments: list[str]) -> tuple[str, Callable[[], None]]:
     workspace_options.add_argument("--registry", default="crates-io", help="cargo's name for the registry")
 
     def add_command(
-        name: str, description: str, run: Callable[[Any], None], *parents: argparse.ArgumentParser
+        name: str, description: str, function: Callable[[Any], None], *parents: argparse.ArgumentParser
     ) -> argparse.ArgumentParser:
         command = commands.add_parser(
             name, help=description, epilog=EPILOG, formatter_class=formatter, parents=parents
         )
-        command.set_defaults(run=run)
+        command.set_defaults(function=function)
         return command
 
     add_command(
@@ -1063,13 +1063,13 @@ def parse_arguments(arguments: list[str]) -> tuple[str, Callable[[], None]]:
     command.add_argument("--environment", metavar="NAME", help="default: none")
     command.add_argument("--gitlab", action="store_true", help="the project is on gitlab.com")
     command = commands.add_parser("cargo-plugin", parents=[url_options])  # not in --help: only cargo calls it
-    command.set_defaults(run=lambda options: cargo_plugin(options.url))
+    command.set_defaults(function=lambda options: cargo_plugin(options.url))
     if arguments[0] == "--cargo-plugin":
         arguments = ["cargo-plugin", *arguments[1:]]
     elif arguments[0].startswith("--url"):
         arguments = ["main", *arguments]
     options = parser.parse_args(arguments)
-    return options.command, lambda: options.run(options)
+    return options.command, lambda: options.function(options)
 
 
 def report_failure(ci: CI, command: str, message: str) -> None:
@@ -1128,7 +1128,7 @@ def run(arguments: list[str]) -> int:
 
 # The command check
 
-INDEX_BYTES = 16 * RESPONSE_BYTES  # it has all versions of a crate in one file: web-sys's exceeds 1 MiB
+INDEX_BYTES = 16 * RESPONSE_BYTES  # for the file with all versions of a crate: web-sys's exceeds 1 MiB
 INDEX_REQUESTS = 32  # in parallel
 
 NOT_CHECKED = """\
@@ -1219,12 +1219,12 @@ def check(options: argparse.Namespace) -> None:
         # Sets `entries` or `problem` of each of them, and returns the URL of the API that the index names.
         api_url = read_index(index_url(cargo_registry), [*crates, *outside], deadline)
     except AuthError:
-        report_flaws(ci, crates, outside)  # most flaws show without the index
+        report_flaws(ci, crates, outside)  # most of them show without the index
         raise
     unpublished = [crate for crate in crates if not crate.is_published]
-    report_flaws(ci, unpublished, outside)
+    report_flaws(ci, unpublished, outside)  # sets their `flaws`
 
-    # cargo leaves out the private ones by itself.
+    # What `cargo publish --workspace` would publish, too. It leaves out the private ones by itself.
     left_out = [member for member in members if member not in unpublished and not member.is_private]
     exclude = " ".join(f"--exclude {member.name}" for member in left_out)
     command = publish_command(exclude, cargo_registry, options.manifest_path)
@@ -1333,7 +1333,7 @@ def needed_outside(crates: list[Crate], members: list[Crate], cargo_registry: st
 
 
 def report_flaws(ci: CI, crates: list[Crate], outside: list[Crate]) -> None:
-    """Find and report what must be corrected in the manifest of each crate before it can be published.
+    """Set and report the flaws of each crate: what must be corrected before it can be published.
 
     `outside` are the other members that they need, and that the registry must have already. If the index gave
     no answer about one of these, the state of the crates that need it is unknown, too.
@@ -1448,7 +1448,7 @@ def about_new_crates(
     strict = []
     until = min(deadline, time.monotonic() + 20)  # no longer, since this is only a hint
     for crate in unpublished:
-        if not crate.is_new and time.monotonic() < until:
+        if api_url and not crate.is_new and time.monotonic() < until:
             with contextlib.suppress(AuthError):
                 url = f"{registry_url(api_url)}/api/v1/crates/{crate.name}"
                 time.sleep(API_PAUSE_SECONDS)
@@ -1643,7 +1643,7 @@ def publishers(options: argparse.Namespace) -> None:
         hint = (
             "Read the remarks above, then run this again with --add."
             if is_addable
-            else "See above why, and run this again."
+            else "See the reasons above, then run this again."
         )
         raise AuthError(message, hint)
 
@@ -1668,8 +1668,8 @@ def wanted_publisher(options: argparse.Namespace) -> Publisher:
     )
     texts = {} if options.gitlab else workflow_texts(folder)
     workflow = options.workflow or (".gitlab-ci.yml" if options.gitlab else publishing_workflow(texts))
-    nested = "+" if options.gitlab else ""  # a project on GitLab can be in a group of a group
-    if not re.fullmatch(rf"[\w.-]+(/[\w.-]+){nested}(?<!\.git)", repository, re.ASCII):
+    repeat = "+" if options.gitlab else ""  # on GitLab, a project can be in a group of a group
+    if not re.fullmatch(rf"[\w.-]+(/[\w.-]+){repeat}(?<!\.git)", repository, re.ASCII):
         raise AuthError(f"{one_line(repository)} is not a repository", "Write it as OWNER/NAME.")
     if "/" in workflow and not options.gitlab:
         raise AuthError(f"{one_line(workflow)} is a path", "Write only the name of the workflow file.")
@@ -1714,9 +1714,10 @@ def git(*arguments: str) -> str:
 def repository_of_origin(folder: str, host: str) -> str:
     """Return the repository of the remote origin, as owner/name. Raises AuthError if it isn't on the host."""
     url = git("-C", folder, "remote", "get-url", "origin")
-    user, name = r"([^@/]*@)?", r"(?P<name>[^:]+?)(\.git)?/?"
-    pattern = rf"((https?|ssh|git)://{user}{re.escape(host)}(:[0-9]+)?/|{user}{re.escape(host)}:/?){name}"
-    found = re.fullmatch(pattern, url, re.IGNORECASE)
+    user_and_host = rf"([^@/]*@)?{re.escape(host)}"
+    # https://github.com/octo/crate.git, or git@github.com:octo/crate.git
+    begin = rf"((https?|ssh|git)://{user_and_host}(:[0-9]+)?/|{user_and_host}:/?)"
+    found = re.fullmatch(rf"{begin}(?P<name>[^:]+?)(\.git)?/?", url, re.IGNORECASE)
     if not found:
         raise AuthError(
             f"git has no remote origin on {host}", "Name the repository with --repository OWNER/NAME."
@@ -1742,8 +1743,8 @@ def publishing_workflow(texts: dict[str, str]) -> str:
     publishes = re.compile(rf"^[^#\n]*(uses: *\S*crates-io-auth|{command})", re.MULTILINE)
     found = []
     for name, text in texts.items():
-        lines = text.replace("\\\n", "")  # a command can go on in the next line
-        if publishes.search(lines) and "workflow_call" not in text:
+        joined = text.replace("\\\n", "")  # a command can go on in the next line
+        if publishes.search(joined) and "workflow_call" not in text:
             found.append(name)
     if len(found) != 1:
         which = f"{len(found)} workflow files publish crates: {one_line(', '.join(found))}"
@@ -1769,7 +1770,7 @@ def compare(found: list[Publisher], wanted: Publisher) -> tuple[bool, str]:
     remark = f"; other publishers: {' and '.join(others)}" if others else ""
     if environment and any(not one.environment for one in for_job):
         remark += ". Don't keep the one without an environment: it accepts jobs that are not protected"
-    elif for_job and not matching:
+    elif for_job and not matching:  # and so each of them has an environment
         other = for_job[0].environment
         remark += f". If your job runs in the environment {other}, pass --environment {other}"
     return bool(matching), remark
@@ -1785,7 +1786,7 @@ def confirm(count: int) -> None:
 
 
 def publisher_error(response: Response) -> AuthError:
-    """Return the error for a refusal, in the registry's own words, with what to do."""
+    """Return the error for a refusal: what the response says, and what to do."""
     detail = response.detail.lower()
     if not detail:
         hint = (

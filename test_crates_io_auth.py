@@ -956,7 +956,7 @@ def test_on_github_the_action_masks_both_tokens_and_hands_one_over_and_post_revo
         == """\
 crates-io-auth: Got an access token from http://<registry> for octo/crate, release.yml, environment release, \
 valid for 30 minutes (until <time>).
-crates-io-auth: It is masked in this log, set as the output `token`, and revoked when the job ends.
+crates-io-auth: The token is masked in this log, set as the output `token`, and revoked when the job ends.
 """
     )
     assert result.summary == ""
@@ -3781,10 +3781,10 @@ def test_one_refusal_stops_no_other_and_says_what_to_do(world: World) -> None:
     )
     assert gamma.startswith("gamma  refused (HTTP 409: This crate already has the maximum number")
     assert gamma.endswith("). Remove one of the crate's publishers first")
-    assert result.stderr.endswith("\nSee above why, and run this again.\n")
+    assert result.stderr.endswith("\nSee the reasons above, then run this again.\n")
     assert publishers(world).stderr.endswith("\nRead the remarks above, then run this again with --add.\n")
     world.registry.new_crates = {"alpha", "beta", "gamma"}
-    assert publishers(world).stderr.endswith("\nSee above why, and run this again.\n")
+    assert publishers(world).stderr.endswith("\nSee the reasons above, then run this again.\n")
 
 
 @needs("cargo", "git")
