@@ -16,7 +16,7 @@ rules:
    can be run again.
 
 The file needs only Python 3.8 or newer, and is installed by copying it. It reads from top to bottom; the
-commands `check` and `publishers`, which get no access token and run cargo and git, come last. Callers may
+commands `check` and `publishers`, which get no access token and run cargo or git, come last. Callers may
 rely on the command line, its exit statuses, the access token on stdout, `main` and `post`.
 """
 
@@ -321,8 +321,8 @@ def send(
         if isinstance(reason, ssl.SSLCertVerificationError):
             raise AuthError(
                 f"The certificate of {host} is not trusted: {one_line(reason.verify_message)}",
-                "No secret was sent. If your network has a certificate authority of its own, name it in\n"
-                "SSL_CERT_FILE. Otherwise somebody may be intercepting the connection.",
+                "No secret was sent over this connection. If your network has its own certificate authority,\n"
+                "name that in SSL_CERT_FILE. Otherwise somebody may be intercepting the connection.",
             ) from None
         text = one_line(reason)
         if isinstance(error, (ValueError, http.client.InvalidURL)):
@@ -794,6 +794,7 @@ def post() -> None:
     tokens = [] if is_missing else record.tokens()
     token = os.environ.get("CARGO_REGISTRY_TOKEN", "").strip()
     if token.startswith("cio_tp_") and token not in [issued.token for issued in tokens] and as_secret(token):
+        # Its age is unknown. Taken for new, it causes no message about expired tokens.
         tokens.append(IssuedToken(os.environ.get("INPUT_URL") or CRATES_IO, token, time.time()))
     problems = revoke_all(record, tokens, deadline)
     if problems:
@@ -953,7 +954,8 @@ def preflight(ci: CI, record: Record, registry: str, deadline: float) -> None:
     If the job can get several identity tokens, one is exchanged for a test token. That is revoked at once,
     since cargo asks before it builds, and no build script should find it
     (https://github.com/rust-lang/cargo/issues/15743). It is never written to the disk: if the revocation
-    fails, nobody holds it. Raises AuthError or OSError.
+    fails, nobody holds it. No test is needed while the token of an earlier upload is fresh. Raises AuthError
+    or OSError.
     """
     if record.fresh_token(registry):
         say("Preflight: an access token of this job can be used again.")
@@ -1116,7 +1118,8 @@ def run(arguments: list[str]) -> int:
     if sys.stderr is None:  # if it was closed, print would write to stdout instead
         sys.stderr = io.StringIO()
     name, command = parse_arguments(arguments)
-    ci = CI() if name == "cargo-plugin" else detect_ci()  # no workflow commands in cargo's output
+    # For failures and signals. There are no workflow commands in cargo's output.
+    ci = CI() if name == "cargo-plugin" else detect_ci()
     end_on_signals(ci, name)
     try:
         command()
@@ -1224,7 +1227,7 @@ def check(options: argparse.Namespace) -> None:
     unpublished = [crate for crate in crates if not crate.is_published]
     report_flaws(ci, unpublished, outside)  # sets their `flaws`
 
-    # What `cargo publish --workspace` would publish, too. It leaves out the private ones by itself.
+    # `cargo publish --workspace` must be told what to leave out, but for the private ones.
     left_out = [member for member in members if member not in unpublished and not member.is_private]
     exclude = " ".join(f"--exclude {member.name}" for member in left_out)
     command = publish_command(exclude, cargo_registry, options.manifest_path)
@@ -1747,7 +1750,7 @@ def publishing_workflow(texts: dict[str, str]) -> str:
         if publishes.search(joined) and "workflow_call" not in text:
             found.append(name)
     if len(found) != 1:
-        which = f"{len(found)} workflow files publish crates: {one_line(', '.join(found))}"
+        which = f"{len(found)} workflow files seem to publish crates: {one_line(', '.join(found))}"
         raise AuthError(
             which if found else "Found no workflow file that clearly publishes crates",
             "Name it with --workflow FILE.",
@@ -1759,20 +1762,22 @@ def compare(found: list[Publisher], wanted: Publisher) -> tuple[bool, str]:
     """Return whether the wanted publisher is among those of a crate, and a remark about the others.
 
     As on crates.io, the case of a repository and of an environment doesn't matter. A publisher without an
-    environment accepts every job, and so is not the same as one with the wanted environment.
+    environment accepts jobs in any environment, and so is not the same as one with the wanted environment.
     """
     repository, environment = wanted.repository.lower(), wanted.environment.lower()
     for_job = [
         one for one in found if (one.repository.lower(), one.workflow) == (repository, wanted.workflow)
     ]
     matching = [one for one in for_job if one.environment.lower() == environment]
+    environments = [one.environment for one in for_job if one.environment]
     others = [str(one) for one in found if one not in matching]
     remark = f"; other publishers: {' and '.join(others)}" if others else ""
     if environment and any(not one.environment for one in for_job):
         remark += ". Don't keep the one without an environment: it accepts jobs that are not protected"
-    elif for_job and not matching:  # and so each of them has an environment
-        other = for_job[0].environment
-        remark += f". If your job runs in the environment {other}, pass --environment {other}"
+    elif environments and not matching:
+        remark += (
+            f". If your job runs in the environment {environments[0]}, pass --environment {environments[0]}"
+        )
     return bool(matching), remark
 
 

@@ -3951,7 +3951,7 @@ def test_what_publishers_can_t_find_out_it_asks_for(world: World) -> None:
         assert wanted("a/b.yml", environment).startswith("a/b.yml is a path\n")
     (workflows / "ci.yml").write_text("uses: x/crates-io-auth@v1")
     assert wanted().startswith(
-        "2 workflow files publish crates: ci.yml, release.yml\nName it with --workflow"
+        "2 workflow files seem to publish crates: ci.yml, release.yml\nName it with --workflow"
     )
     for repository in ("a/b.git", "a/b/c", "https://github.com/a/b"):
         error = f"{repository} is not a repository\nWrite it as OWNER/NAME."
