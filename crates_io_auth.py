@@ -273,8 +273,8 @@ def url_opener() -> urllib.request.OpenerDirector:
     follows a redirect. Only https goes through a proxy: plain http is only for this machine.
     """
     opener = urllib.request.OpenerDirector()
-    proxies = {scheme: url for scheme, url in urllib.request.getproxies().items() if scheme == "https"}
-    opener.add_handler(urllib.request.ProxyHandler(proxies))
+    proxy = urllib.request.getproxies().get("https")
+    opener.add_handler(urllib.request.ProxyHandler({"https": proxy} if proxy else {}))
     opener.add_handler(urllib.request.HTTPHandler())
     opener.add_handler(urllib.request.HTTPSHandler(context=ssl.create_default_context()))
     return opener
@@ -321,8 +321,8 @@ def send(
         if isinstance(reason, ssl.SSLCertVerificationError):
             raise AuthError(
                 f"The certificate of {host} is not trusted: {one_line(reason.verify_message)}",
-                "No secret was sent over this connection. If your network has its own certificate authority,\n"
-                "name that in SSL_CERT_FILE. Otherwise somebody may be intercepting the connection.",
+                "No secret was sent over this connection. If your network has a certificate authority of\n"
+                "its own, name it in SSL_CERT_FILE. Otherwise somebody may be intercepting the connection.",
             ) from None
         text = one_line(reason)
         if isinstance(error, (ValueError, http.client.InvalidURL)):
@@ -583,12 +583,12 @@ class GitHubActions(CI):
 
     single_use = False
 
-    def is_true(self, name: str) -> bool:
-        """Return a boolean input, which action.yml passes in a variable without hyphens. Raises AuthError."""
-        value = (os.environ.get("INPUT_" + name.upper().replace("-", "_")) or "false").lower()
+    def has_credential_provider(self) -> bool:
+        """Whether the input credential-provider is true. Raises AuthError if it is no boolean."""
+        value = (os.environ.get("INPUT_CREDENTIAL_PROVIDER") or "false").lower()
         if value not in ("true", "false"):
             raise AuthError(
-                f"The input {name} must be true or false, but is {one_line(value)}",
+                f"The input credential-provider must be true or false, but is {one_line(value)}",
                 "Correct it in the workflow file, commit, and push a new tag.",
             )
         return value == "true"
@@ -770,7 +770,7 @@ def main(url: str | None = None) -> None:
     record = Record(ci.record_path())
     record.create()  # before the inputs are read, so that `post` finds it even if one of them is wrong
     registry = registry_url(url)
-    if isinstance(ci, GitHubActions) and ci.is_true("credential-provider"):
+    if isinstance(ci, GitHubActions) and ci.has_credential_provider():
         set_up_cargo(ci, registry, os.environ.get("INPUT_REGISTRY") or "crates-io")
         return
     issued, publisher = exchange(ci, registry, deadline)
@@ -1706,11 +1706,9 @@ def token_of_maintainer(registry: str) -> str:
 
 
 def git(*arguments: str) -> str:
-    """Return what git prints, or "" if it fails."""
+    """Return what git prints, which is nothing if it fails."""
     with contextlib.suppress(OSError):
-        result = run_program("git", *arguments)
-        if result.returncode == 0:
-            return result.stdout.decode(errors="replace").strip()
+        return run_program("git", *arguments).stdout.decode(errors="replace").strip()
     return ""
 
 
@@ -1769,15 +1767,10 @@ def compare(found: list[Publisher], wanted: Publisher) -> tuple[bool, str]:
         one for one in found if (one.repository.lower(), one.workflow) == (repository, wanted.workflow)
     ]
     matching = [one for one in for_job if one.environment.lower() == environment]
-    environments = [one.environment for one in for_job if one.environment]
     others = [str(one) for one in found if one not in matching]
     remark = f"; other publishers: {' and '.join(others)}" if others else ""
     if environment and any(not one.environment for one in for_job):
         remark += ". Don't keep the one without an environment: it accepts jobs that are not protected"
-    elif environments and not matching:
-        remark += (
-            f". If your job runs in the environment {environments[0]}, pass --environment {environments[0]}"
-        )
     return bool(matching), remark
 
 

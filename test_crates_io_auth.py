@@ -1034,11 +1034,11 @@ def test_true_and_false_are_read_in_any_case(monkeypatch: Any) -> None:
     spellings = {"True": True, "TRUE": True, "False": False, "FALSE": False, "": False}
     for value, is_true in spellings.items():
         monkeypatch.setenv("INPUT_CREDENTIAL_PROVIDER", value)
-        assert script.GitHubActions().is_true("credential-provider") is is_true
+        assert script.GitHubActions().has_credential_provider() is is_true
     for value in ("True ", "1"):
         monkeypatch.setenv("INPUT_CREDENTIAL_PROVIDER", value)
         with pytest.raises(script.AuthError):
-            script.GitHubActions().is_true("credential-provider")
+            script.GitHubActions().has_credential_provider()
 
 
 def test_a_bare_host_means_https_over_which_a_token_is_issued_and_revoked(tls_world: World) -> None:
@@ -3629,7 +3629,7 @@ The trusted publisher {WANTED}, on http://<registry>:
 
 alpha  matches
 beta   missing; other publishers: octo/crate, publish.yml, environment (none) and octo/crate, release.yml, \
-environment x. If your job runs in the environment x, pass --environment x
+environment x
 gamma  missing
 """
     )
