@@ -3648,6 +3648,7 @@ def test_publishers_adds_what_is_missing_and_nothing_else(world: World) -> None:
         in result.stderr
     )
     assert result.stdout.endswith("\nalpha  matches\nbeta   added\ngamma  added\n")
+    assert result.stdout.count("\nbeta   added\n") == 2  # as it goes, and in the table at the end
     parts = {"repository_owner": "octo", "repository_name": "crate", "workflow_filename": "release.yml"}
     assert created(world) == [
         {"github_config": {"crate": crate, **parts, "environment": None}} for crate in ("beta", "gamma")
