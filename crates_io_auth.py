@@ -252,7 +252,7 @@ class Response:
         return f"HTTP {self.status}: {text}" if text else f"HTTP {self.status}"
 
     def error(self) -> TransientError:
-        """Return the error for a response that another attempt may cure."""
+        """Return the error for a response after which another attempt may succeed."""
         return TransientError(self.host, self.problem, parse_retry_after(self.headers.get("Retry-After", "")))
 
 
@@ -308,14 +308,14 @@ def send(
     try:
         request = urllib.request.Request(url, data, headers, method=method)
         with url_opener().open(request, timeout=seconds) as response:
-            content = b""
+            content = bytearray()
             while piece := response.read(64 * 1024):
                 content += piece
                 if len(content) > max_bytes:
                     raise TransientError(host, "the response is too long")
             if response.length:  # the part of Content-Length that did not come
                 raise TransientError(host, "the response is cut off")
-            return Response(host, response.status, response.headers, content)
+            return Response(host, response.status, response.headers, bytes(content))
     except (OSError, ValueError, http.client.HTTPException) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         if isinstance(reason, ssl.SSLCertVerificationError):
